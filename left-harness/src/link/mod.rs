@@ -1,0 +1,1 @@
+//! The data path between the hosts: counted, held and broken outside of both.

@@ -1,0 +1,163 @@
+//! A scenario: what is started, written, broken and expected, as data.
+//!
+//! The way in is [`load`]: text → [`raw`](self::raw) steps with their places →
+//! names and quantities resolved. Every mistake of a file is collected, so that
+//! a user mends them all in one go. Nothing here knows a lab, a host or the network.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A scenario whose names and quantities are all known to be good.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scenario {
+    /// The file it was read from, as the user named it.
+    pub file: PathBuf,
+    /// The file's stem: `resume` for `scenarios/resume.toml`.
+    pub name: String,
+    /// One sentence that says what a pass proves.
+    pub about: String,
+    /// Seed of all generated content.
+    pub seed: u64,
+    /// The hosts, in order; `a` and `b` unless `[host.X]` tables say otherwise.
+    pub hosts: Vec<HostSpec>,
+    /// What the wire between the hosts is like.
+    pub link: LinkSpec,
+    /// One entry for each cell of `[matrix]`; a single one without a matrix.
+    pub cases: Vec<Case>,
+}
+
+/// One cell of the matrix: the steps with its values put in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// `size=1MiB,mode=race`; empty where there is no matrix.
+    pub label: String,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+    /// The closing `[expect]`, checked after everything has settled.
+    pub expect: Expect,
+}
+
+/// A host that a scenario names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostSpec {
+    /// `a`
+    pub name: String,
+    /// A share of this many bytes of file system, where the scenario needs one.
+    pub share_bytes: Option<u64>,
+}
+
+/// The wire between the hosts; the lab's own speed unless something is said.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LinkSpec {
+    /// Bytes a second, each direction.
+    pub rate: Option<u64>,
+    /// One way.
+    pub delay: Option<Duration>,
+    /// Share of packets lost, 0 to 1.
+    pub loss: Option<f64>,
+}
+
+/// One step with its place in the file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// What is done.
+    pub action: Action,
+    /// Line of the file, from 1.
+    pub line: usize,
+}
+
+/// What a step does. Host names in it are known, paths are relative and safe.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Start the SUT; ends when it is ready.
+    Start { on: Vec<String> },
+    /// Stop the SUT as its adapter says (SIGTERM for most); ends when it has ended.
+    Stop { on: Vec<String> },
+    /// SIGKILL of the SUT; ends when the death is confirmed.
+    Kill { on: Vec<String>, when: Option<When>, hold: bool },
+    /// A file with seeded content.
+    Write { on: String, path: String, size: u64, content: Content, how: How },
+    /// A file of the dev box, sent by SFTP and renamed in.
+    Put { on: String, path: String, from: PathBuf },
+    /// A folder of seeded files.
+    Tree { on: String, path: String, files: u64, size: u64 },
+    /// New seeded bytes over a part of an existing file, in place.
+    Overwrite { on: String, path: String, amount: Amount, at: Option<u64> },
+    /// All at once, after every trigger inside is armed.
+    Together(Vec<Step>),
+    /// Wait until a path holds on `on` what was last written anywhere.
+    Arrives { on: String, path: String, within: Duration, name: Option<String> },
+    /// Wait until both sides are equal and quiet.
+    Settle { within: Duration, quiet: Duration },
+    /// Expectations checked here and now.
+    Expect(Expect),
+}
+
+/// When a fault fires.
+#[derive(Debug, Clone, PartialEq)]
+pub struct When {
+    /// Which way the bytes are counted, as seen from the host the fault is on.
+    pub direction: Direction,
+    /// How many.
+    pub amount: Amount,
+    /// The file whose size a percentage is of.
+    pub of: Option<String>,
+}
+
+/// The side of the victim on which bytes are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Bytes on their way to it.
+    Received,
+    /// Bytes on their way from it.
+    Sent,
+}
+
+/// `40%` or `100MiB`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Amount {
+    /// Of a size known when the step runs; 0 to 1.
+    Share(f64),
+    /// As it is.
+    Bytes(u64),
+}
+
+/// What generated files are filled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Incompressible, no two blocks alike.
+    Random,
+    /// Lines of words.
+    Text,
+    /// All zero bytes, written.
+    Zeros,
+}
+
+/// How a file comes into the share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Made outside the share and renamed in: complete when it appears.
+    Renamed,
+    /// Grows visibly under its own name.
+    InPlace,
+}
+
+/// What must hold. `None`: not asked.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Expect {
+    /// Both trees equal to the byte, with modes, mtimes and link targets.
+    pub trees_identical: bool,
+    /// Bytes delivered towards the receiver beyond the content's size.
+    pub resent: Option<Bound>,
+    /// No partial file is left.
+    pub parts_none: bool,
+}
+
+/// `<= 1% + 1MiB`: a share of the content's size plus a number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bound {
+    /// 0 to 1.
+    pub share: f64,
+    /// Added to it.
+    pub bytes: u64,
+}
