@@ -104,7 +104,13 @@ pub trait Remote: Send + Sync {
     /// Starts a program and talks to it.
     async fn spawn(&self, command: Command) -> Result<Running, RemoteError>;
     /// Sends a file: to a temporary name beside it, synced, then renamed over `to`.
-    async fn upload(&self, from: &Path, to: &Path, mode: u32, on_bytes: OnBytes<'_>) -> Result<(), RemoteError>;
+    async fn upload(
+        &self,
+        from: &Path,
+        to: &Path,
+        mode: u32,
+        on_bytes: OnBytes<'_>,
+    ) -> Result<(), RemoteError>;
     /// The same for bytes in memory.
     async fn write(&self, to: &Path, bytes: &[u8], mode: u32) -> Result<(), RemoteError>;
     /// Fetches a file.
@@ -126,17 +132,38 @@ pub trait Remote: Send + Sync {
 pub enum RemoteError {
     /// Nobody answers, or not as SSH.
     #[error("cannot connect to host {host} at {at}: {why}")]
-    Connect { host: String, at: String, why: String },
+    Connect {
+        host: String,
+        at: String,
+        why: String,
+    },
     /// The host refused us, or we refused the host.
     #[error("cannot log in to host {host} at {at}: {why}")]
-    Login { host: String, at: String, why: String },
+    Login {
+        host: String,
+        at: String,
+        why: String,
+    },
     /// The connection is gone.
     #[error("lost the connection to host {host} while {doing}: {why}")]
-    Lost { host: String, doing: String, why: String },
+    Lost {
+        host: String,
+        doing: String,
+        why: String,
+    },
     /// It took too long.
     #[error("host {host} did not finish {doing} within {seconds} s")]
-    Deadline { host: String, doing: String, seconds: u64 },
+    Deadline {
+        host: String,
+        doing: String,
+        seconds: u64,
+    },
     /// A file operation failed there.
     #[error("cannot {doing} {path} on host {host}: {why}")]
-    File { host: String, doing: &'static str, path: PathBuf, why: String },
+    File {
+        host: String,
+        doing: &'static str,
+        path: PathBuf,
+        why: String,
+    },
 }

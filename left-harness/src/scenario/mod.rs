@@ -74,19 +74,48 @@ pub enum Action {
     /// Stop the SUT as its adapter says (SIGTERM for most); ends when it has ended.
     Stop { on: Vec<String> },
     /// SIGKILL of the SUT; ends when the death is confirmed.
-    Kill { on: Vec<String>, when: Option<When>, hold: bool },
+    Kill {
+        on: Vec<String>,
+        when: Option<When>,
+        hold: bool,
+    },
     /// A file with seeded content.
-    Write { on: String, path: String, size: u64, content: Content, how: How },
+    Write {
+        on: String,
+        path: String,
+        size: u64,
+        content: Content,
+        how: How,
+    },
     /// A file of the dev box, sent by SFTP and renamed in.
-    Put { on: String, path: String, from: PathBuf },
+    Put {
+        on: String,
+        path: String,
+        from: PathBuf,
+    },
     /// A folder of seeded files.
-    Tree { on: String, path: String, files: u64, size: u64 },
+    Tree {
+        on: String,
+        path: String,
+        files: u64,
+        size: u64,
+    },
     /// New seeded bytes over a part of an existing file, in place.
-    Overwrite { on: String, path: String, amount: Amount, at: Option<u64> },
+    Overwrite {
+        on: String,
+        path: String,
+        amount: Amount,
+        at: Option<u64>,
+    },
     /// All at once, after every trigger inside is armed.
     Together(Vec<Step>),
     /// Wait until a path holds on `on` what was last written anywhere.
-    Arrives { on: String, path: String, within: Duration, name: Option<String> },
+    Arrives {
+        on: String,
+        path: String,
+        within: Duration,
+        name: Option<String>,
+    },
     /// Wait until both sides are equal and quiet.
     Settle { within: Duration, quiet: Duration },
     /// Expectations checked here and now.
