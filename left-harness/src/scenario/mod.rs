@@ -1,11 +1,37 @@
 //! A scenario: what is started, written, broken and expected, as data.
 //!
-//! The way in is [`load`]: text → [`raw`](self::raw) steps with their places →
-//! names and quantities resolved. Every mistake of a file is collected, so that
-//! a user mends them all in one go. Nothing here knows a lab, a host or the network.
+//! The way in is [`load`]: text → spanned values (`raw`, after `mend` where brackets
+//! are missing) → steps (`step`, against what is known of the `world` by then) → the
+//! tables and the cells of the matrix (`resolve`). Every mistake of a file is
+//! collected (`error`), so that a user mends them all in one go. Nothing here knows
+//! a lab, a host or the network.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub mod error;
+mod mend;
+pub(crate) mod raw;
+mod resolve;
+mod step;
+mod text;
+pub mod units;
+mod world;
+
+use error::Mistakes;
+
+/// Reads and checks a scenario's file.
+pub fn load(file: &Path) -> Result<Scenario, Mistakes> {
+    parse(file, &raw::read_text(file)?)
+}
+
+/// Checks the text of a scenario; `file` names it in messages, gives the scenario its
+/// name, and is where the files that `put` sends are looked for.
+pub fn parse(file: &Path, text: &str) -> Result<Scenario, Mistakes> {
+    raw::read(file, text, |reader, root| {
+        resolve::scenario(file, text, reader, root)
+    })
+}
 
 /// A scenario whose names and quantities are all known to be good.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,12 +146,54 @@ pub enum Action {
     Settle { within: Duration, quiet: Duration },
     /// Expectations checked here and now.
     Expect(Expect),
+    /// A word of the language that this build checks but cannot carry out yet.
+    Later {
+        /// `cut`
+        word: &'static str,
+        /// The hosts it is about.
+        on: Vec<String>,
+        /// The step in one line, as `Display` shows it.
+        text: String,
+    },
+}
+
+impl Action {
+    /// The word that this build cannot carry out yet, here or inside a `together`.
+    pub fn needs_unbuilt(&self) -> Option<&'static str> {
+        match self {
+            Action::Later { word, .. } => Some(word),
+            Action::Together(steps) => steps.iter().find_map(|step| step.action.needs_unbuilt()),
+            _ => None,
+        }
+    }
+}
+
+impl Amount {
+    /// In bytes, of something of `size` bytes: rounded down, but never to nothing.
+    pub fn of(self, size: u64) -> u64 {
+        match self {
+            Amount::Bytes(bytes) => bytes,
+            Amount::Share(share) => ((size as f64 * share) as u64).clamp(size.min(1), size),
+        }
+    }
+}
+
+impl Case {
+    /// The first word that this build cannot carry out yet, with its line.
+    pub fn needs_unbuilt(&self) -> Option<(usize, &'static str)> {
+        self.steps
+            .iter()
+            .find_map(|step| Some((step.line, step.action.needs_unbuilt()?)))
+    }
 }
 
 /// When a fault fires.
 #[derive(Debug, Clone, PartialEq)]
 pub struct When {
-    /// Which way the bytes are counted, as seen from the host the fault is on.
+    /// The host at which bytes are counted: the one the step is on, unless `when`
+    /// names another; with several hosts in `on` it must.
+    pub on: String,
+    /// Which way the bytes are counted, as seen from `on`.
     pub direction: Direction,
     /// How many.
     pub amount: Amount,
@@ -133,10 +201,10 @@ pub struct When {
     pub of: Option<String>,
 }
 
-/// The side of the victim on which bytes are counted.
+/// The way of the bytes that are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// Bytes on their way to it.
+    /// Bytes on their way to the host.
     Received,
     /// Bytes on their way from it.
     Sent,
