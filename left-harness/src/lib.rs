@@ -6,6 +6,8 @@
 
 pub mod scenario;
 
+pub mod link;
+
 pub mod host {
     //! A machine with an SSH door.
     pub mod remote;
