@@ -6,6 +6,11 @@
 
 pub mod scenario;
 
+pub mod sut {
+    //! The program under test.
+    pub mod adapter;
+}
+
 pub mod host {
     //! A machine with an SSH door.
     pub mod remote;
