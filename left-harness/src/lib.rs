@@ -6,12 +6,14 @@
 
 pub mod scenario;
 
-pub mod link;
-
-pub mod host {
-    //! A machine with an SSH door.
-    pub mod remote;
+pub mod sut {
+    //! The program under test.
+    pub mod adapter;
 }
+
+pub mod host;
+
+pub mod link;
 
 pub mod run {
     //! One run of one scenario, from validation to tear-down.

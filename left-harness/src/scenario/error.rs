@@ -68,6 +68,14 @@ impl Mistakes {
         }
     }
 
+    /// The same with a word on what would be right.
+    pub(crate) fn with_help(mut self, help: String) -> Self {
+        if let Some(mistake) = self.list.last_mut() {
+            mistake.help = Some(help);
+        }
+        self
+    }
+
     /// Sorts what was found by its place and turns offsets into lines and columns.
     pub(crate) fn new(file: &Path, text: &str, mut found: Vec<Finding>) -> Self {
         found.sort_by(|a, b| (a.span.start, &a.message).cmp(&(b.span.start, &b.message)));
@@ -128,7 +136,11 @@ impl Mistake {
         let file = tame_all(&file.to_string_lossy());
         let message = &self.message;
         let Some(place) = &self.place else {
-            return format!("{bold}{file}: {message}{off}\n");
+            let help = self
+                .help
+                .as_ref()
+                .map_or(String::new(), |help| format!("{blue}  ={off} {help}\n"));
+            return format!("{bold}{file}: {message}{off}\n{help}");
         };
         let (line, column) = (place.line, place.column);
         let gutter = " ".repeat(line.to_string().len());

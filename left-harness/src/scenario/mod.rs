@@ -9,8 +9,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod balance;
 pub mod error;
 mod mend;
+pub(crate) mod path;
 pub(crate) mod raw;
 mod resolve;
 mod step;
@@ -96,56 +98,96 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Start the SUT; ends when it is ready.
-    Start { on: Vec<String> },
+    Start {
+        /// The hosts.
+        on: Vec<String>,
+    },
     /// Stop the SUT as its adapter says (SIGTERM for most); ends when it has ended.
-    Stop { on: Vec<String> },
+    Stop {
+        /// The hosts.
+        on: Vec<String>,
+    },
     /// SIGKILL of the SUT; ends when the death is confirmed.
     Kill {
+        /// The hosts.
         on: Vec<String>,
+        /// The trigger; at once where there is none.
         when: Option<When>,
+        /// The link stands still from the byte of the trigger until the death is confirmed.
         hold: bool,
     },
     /// A file with seeded content.
     Write {
+        /// The host.
         on: String,
+        /// The file.
         path: String,
+        /// In bytes.
         size: u64,
+        /// What it is filled with.
         content: Content,
+        /// How it comes into the share.
         how: How,
     },
     /// A file of the dev box, sent by SFTP and renamed in.
     Put {
+        /// The host.
         on: String,
+        /// The file in the share.
         path: String,
+        /// The file on the dev box; it existed when the scenario was read.
         from: PathBuf,
     },
     /// A folder of seeded files.
     Tree {
+        /// The host.
         on: String,
+        /// The folder.
         path: String,
+        /// How many.
         files: u64,
+        /// Of each, in bytes.
         size: u64,
     },
     /// New seeded bytes over a part of an existing file, in place.
     Overwrite {
+        /// The host.
         on: String,
+        /// The file.
         path: String,
+        /// How much of it.
         amount: Amount,
+        /// From which byte on; the runner chooses where nothing is said.
         at: Option<u64>,
     },
     /// All at once, after every trigger inside is armed.
-    Together(Vec<Step>),
+    Together(
+        /// None of them a `together`, a `settle` or an `expect`.
+        Vec<Step>,
+    ),
     /// Wait until a path holds on `on` what was last written anywhere.
     Arrives {
+        /// The host.
         on: String,
+        /// A file, or a folder that `tree` made.
         path: String,
+        /// How long.
         within: Duration,
+        /// From `as`: the figures are `MD5_<name>` and `TC_<name>`.
         name: Option<String>,
     },
     /// Wait until both sides are equal and quiet.
-    Settle { within: Duration, quiet: Duration },
+    Settle {
+        /// How long.
+        within: Duration,
+        /// How long nothing may happen; shorter than `within`.
+        quiet: Duration,
+    },
     /// Expectations checked here and now.
-    Expect(Expect),
+    Expect(
+        /// At least one of them is asked.
+        Expect,
+    ),
     /// A word of the language that this build checks but cannot carry out yet.
     Later {
         /// `cut`

@@ -8,7 +8,8 @@ use toml::de::DeValue;
 
 use super::error::{Lines, Span, tame};
 use super::raw::{Entry, Fields, Node, Reader, label_of, span_of};
-use super::step::{Steps, expect};
+use super::step::Steps;
+use super::step::checks::expect;
 use super::world::World;
 use super::{Case, Expect, HostSpec, LinkSpec, Scenario};
 
