@@ -6,10 +6,7 @@
 
 pub mod scenario;
 
-pub mod host {
-    //! A machine with an SSH door.
-    pub mod remote;
-}
+pub mod host;
 
 pub mod run {
     //! One run of one scenario, from validation to tear-down.
