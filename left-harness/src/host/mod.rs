@@ -16,3 +16,5 @@ pub mod shell;
 pub mod ssh;
 mod wire;
 
+#[cfg(test)]
+mod tests;
