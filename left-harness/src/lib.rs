@@ -8,10 +8,20 @@ pub mod scenario;
 
 pub mod host {
     //! A machine with an SSH door.
+    pub mod probe;
+
+    #[cfg(test)]
+    pub(crate) mod local_remote;
     pub mod remote;
 }
 
 pub mod run {
     //! One run of one scenario, from validation to tear-down.
     pub mod event;
+}
+
+pub mod check {
+    //! What the observations mean: plain functions, no I/O but where a difference is explained.
+    pub mod manifest;
+    pub mod text;
 }
