@@ -1,21 +1,30 @@
 //! Deploys a sync program to two hosts, injects files and faults, and proves
 //! from the outside that nothing was lost.
 //!
-//! The map, in reading order; dependencies point upwards in this list only from
-//! below: `run` knows everything, `scenario` and `host` know nothing.
+//! The map, in reading order: what stands first knows nothing of what follows.
+//! [`run`] brings everything together; [`report`] sees events only; no module
+//! knows the name of a program under test or of a scenario.
 
 pub mod scenario;
 
-pub mod sut {
-    //! The program under test.
-    pub mod adapter;
-}
+pub mod sut;
 
 pub mod host;
 
+pub mod check;
+
 pub mod link;
 
-pub mod run {
-    //! One run of one scenario, from validation to tear-down.
-    pub mod event;
-}
+pub mod teardown;
+
+pub mod lab;
+
+pub mod workload;
+
+pub mod run;
+
+pub mod report;
+
+pub mod collect;
+
+pub mod cli;

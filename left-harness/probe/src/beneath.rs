@@ -129,8 +129,8 @@ pub fn is_folder(stat: &Stat) -> bool {
 pub struct Stamp {
     identity: Identity,
     size: i64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    modified: (i64, u64),
+    changed: (i64, u64),
 }
 
 impl Stamp {
