@@ -62,6 +62,7 @@ impl<'t> Balancer<'t> {
             text: Cow::Owned(text),
             slips: self.slips,
             shift: Shift(self.inserted),
+            taken_out: Vec::new(),
         })
     }
 
@@ -119,6 +120,19 @@ impl<'t> Balancer<'t> {
         {
             self.close_one(here, there);
             self.last = Some((b',', here, there + 1));
+        }
+        if byte == b'{'
+            && self.open.last().is_some_and(|(open, _)| *open == b'[')
+            && let Some((b'}', here, there)) = self.last
+        {
+            let span = Span {
+                start: here,
+                end: here + 1,
+            };
+            self.slips
+                .push(slip(span, "a comma is missing behind this".into()));
+            self.out.insert(there + 1, b',');
+            self.inserted.push(here + 1);
         }
         self.open.push((byte, self.at));
         self.copy_significant();
@@ -193,59 +207,119 @@ impl<'t> Balancer<'t> {
     }
 
     fn quoted(&mut self, quote: u8) {
-        let (start, start_out) = (self.at, self.out.len());
-        let long = self.text[start..].starts_with(&[quote; 3]);
-        let width = if long { 3 } else { 1 };
-        let mut end = start + width;
-        let closed = loop {
-            match self.text.get(end) {
-                None => break false,
-                Some(b'\n') if !long => break false,
-                Some(b'\\') if quote == b'"' => end += 2,
-                Some(_) if self.text[end..].starts_with(&[quote; 3][..width]) => break true,
-                Some(_) => end += 1,
-            }
-        };
-        if closed {
-            end += width;
-            // Up to two quotes may stand before the closing three.
-            while long && self.text.get(end) == Some(&quote) {
-                end += 1;
-            }
-        } else {
-            let rest = &self.text[start..end.min(self.text.len())];
+        let start = self.at;
+        let quoted = Quoted::at(self.text, start);
+        let mut end = quoted.end;
+        if !quoted.closed && !quoted.long() && !self.open.is_empty() {
             // In a list or table the text ends most likely where the next sign is.
-            let stop = match self.open.is_empty() || long {
-                true => None,
-                false => rest.iter().position(|byte| b",]}".contains(byte)),
-            };
-            let blank = rest
-                .iter()
-                .rev()
-                .take_while(|byte| byte.is_ascii_whitespace())
-                .count();
-            end = start + stop.unwrap_or(rest.len() - blank);
+            let rest = &self.text[start..end];
+            end = start
+                + rest
+                    .iter()
+                    .position(|byte| b",]}".contains(byte))
+                    .unwrap_or(rest.len());
         }
-        let end = end.min(self.text.len());
         self.out.extend_from_slice(&self.text[start..end]);
         self.at = end;
-        self.last = Some((quote, end.saturating_sub(1), self.out.len() - 1));
-        if !closed {
+        if !quoted.closed {
+            let culprit = self.swallowed(start);
             let span = Span {
-                start,
-                end: start + width,
+                start: culprit,
+                end: culprit + quoted.width,
             };
             self.slips.push(slip(
                 span,
                 "the text that begins here is never closed".into(),
             ));
-            for _ in 0..width {
+            for _ in 0..quoted.width {
                 self.out.push(quote);
                 self.inserted.push(end);
             }
-            self.last = Some((quote, end.max(1) - 1, self.out.len() - 1));
         }
-        debug_assert!(self.out.len() > start_out);
+        self.last = Some((quote, end - 1, self.out.len() - 1));
+    }
+
+    /// `"x, size = "`: where a text of the same line has swallowed a key, the quote that
+    /// is missing is its own, and all behind it are inside out.
+    fn swallowed(&self, until: usize) -> usize {
+        let mut at = self.text[..until]
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
+        while at < until {
+            if !matches!(self.text[at], b'"' | b'\'') {
+                at += 1;
+                continue;
+            }
+            let quoted = Quoted::at(self.text, at);
+            let inside = &self.text[at..quoted.end.min(until)];
+            if inside.contains(&b',') && inside.contains(&b'=') {
+                return at;
+            }
+            at = quoted.end;
+        }
+        until
+    }
+}
+
+/// The extent of a text in quotes.
+pub(super) struct Quoted {
+    width: usize,
+    /// Behind the closing quote, or at the end of what there is.
+    pub(super) end: usize,
+    closed: bool,
+}
+
+impl Quoted {
+    /// `start` is at a quote.
+    pub(super) fn at(text: &[u8], start: usize) -> Self {
+        let quote = text[start];
+        let quotes = [quote; 3];
+        let width = if text[start..].starts_with(&quotes) {
+            3
+        } else {
+            1
+        };
+        let mut end = start + width;
+        loop {
+            match text.get(end) {
+                None => break,
+                Some(b'\n') if width == 1 => break,
+                Some(b'\\')
+                    if quote == b'"' && text.get(end + 1).is_some_and(|next| *next != b'\n') =>
+                {
+                    end += 2
+                }
+                Some(_) if text[end..].starts_with(&quotes[..width]) => {
+                    end += width;
+                    // Up to two quotes may stand before the closing three.
+                    while width == 3 && text.get(end) == Some(&quote) {
+                        end += 1;
+                    }
+                    return Self {
+                        width,
+                        end,
+                        closed: true,
+                    };
+                }
+                Some(_) => end += 1,
+            }
+        }
+        // Not the blanks at the end of the line.
+        let blank = text[start..end]
+            .iter()
+            .rev()
+            .take_while(|byte| byte.is_ascii_whitespace())
+            .count();
+        Self {
+            width,
+            end: end - blank,
+            closed: false,
+        }
+    }
+
+    fn long(&self) -> bool {
+        self.width == 3
     }
 }
 

@@ -188,14 +188,16 @@ impl<'t> Lines<'t> {
             .starts
             .get(line)
             .map_or(self.text.len(), |next| next - 1);
-        let end = floor(self.text, span.end).clamp(start, line_end.max(start));
+        let source = &self.text[line_start..line_end];
+        let source = source.strip_suffix('\r').unwrap_or(source);
+        let start = (start - line_start).min(source.len());
+        let end = floor(self.text, span.end).saturating_sub(line_start);
+        let end = end.clamp(start, source.len());
         Place {
             line,
-            column: self.text[line_start..start].chars().count() + 1,
-            width: self.text[start..end].trim_end().chars().count().max(1),
-            source: self.text[line_start..line_end]
-                .trim_end_matches('\r')
-                .to_owned(),
+            column: source[..start].chars().count() + 1,
+            width: source[start..end].trim_end().chars().count().max(1),
+            source: source.to_owned(),
         }
     }
 }
@@ -234,7 +236,7 @@ pub(crate) struct Span {
 }
 
 /// A mistake as it is collected, before lines are counted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub(crate) span: Span,
     pub(crate) message: String,

@@ -1,15 +1,17 @@
 //! Reads TOML past its slips. The parser recovers within a line, but a bracket or a
 //! quote that is never closed swallows the rest of the file, and with it every other
-//! mistake. So a file that does not parse is read a second time with the missing
-//! quotes and brackets put in, each of them reported where it is missed.
+//! mistake. So a file that does not parse is read again with the missing quotes and
+//! brackets put in, each of them reported where it is missed; and where the parser is
+//! lost all the same, the step it is lost in is taken out, until it finds its way.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use toml::de::{DeTable, DeValue};
 
-use super::balance::Balancer;
+use super::balance::{Balancer, Quoted};
 use super::error::{Basis, Finding, Lines, Span, tame};
+use super::raw::span_of;
 
 /// The text to read: the file's own, or the mended one.
 pub(super) struct Prepared<'t> {
@@ -17,6 +19,8 @@ pub(super) struct Prepared<'t> {
     pub(super) slips: Vec<Finding>,
     /// From places in what is read to places in the original text.
     pub(super) shift: Shift,
+    /// What was blanked, as places in what is read.
+    pub(super) taken_out: Vec<Span>,
 }
 
 /// Where characters were put in, as offsets of the original text, ascending.
@@ -48,55 +52,182 @@ impl Shift {
     }
 }
 
+/// A file with more steps to take out than this is not nearly a scenario.
+const TAKEN_OUT_MAX: usize = 50;
+
+/// After each of them the text is read again; this much reading takes a moment.
+const BYTES_READ_MAX: usize = 4 << 20;
+
 /// Mends `text` where it needs it.
 pub(super) fn prepare(text: &str) -> Prepared<'_> {
-    if let Some(slip) = too_deep(text) {
+    let whole = |slips| Prepared {
+        text: Cow::Borrowed(text),
+        slips,
+        shift: Shift::default(),
+        taken_out: Vec::new(),
+    };
+    let nested = |span| vec![slip(span, "too many dots on one line".into())];
+    if let Some(span) = too_deep(text) {
         return Prepared {
             text: Cow::Borrowed(""),
-            slips: vec![slip],
-            shift: Shift::default(),
+            ..whole(nested(span))
         };
     }
     let (_, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty()
-        && let Some(balanced) = Balancer::new(text).run()
-    {
-        return balanced;
+    if errors.is_empty() {
+        return whole(Vec::new());
     }
-    Prepared {
-        text: Cow::Borrowed(text),
-        slips: Vec::new(),
-        shift: Shift::default(),
+    let mut prepared = Balancer::new(text)
+        .run()
+        .unwrap_or_else(|| whole(Vec::new()));
+    // Quotes that were put in may have turned texts into keys.
+    if let Some(span) = too_deep(&prepared.text) {
+        let slips = nested(prepared.shift.back(span));
+        return Prepared {
+            text: Cow::Borrowed(""),
+            ..whole(slips)
+        };
     }
+    let mut slips = Slips::new(text, prepared.slips);
+    let rounds = (BYTES_READ_MAX / text.len().max(1)).clamp(1, TAKEN_OUT_MAX);
+    for _ in 0..rounds {
+        let (_, errors) = DeTable::parse_recoverable(&prepared.text);
+        let Some(lost) = slips.take(errors, &prepared.text, &prepared.shift) else {
+            break;
+        };
+        let Some(span) = around(prepared.text.as_bytes(), lost, &prepared.taken_out) else {
+            break;
+        };
+        prepared.text = Cow::Owned(without(&prepared.text, span));
+        prepared.taken_out.push(span);
+    }
+    prepared.slips = slips.list;
+    prepared
 }
 
 impl Prepared<'_> {
-    /// The root table, and every slip at its place in `original`.
-    pub(super) fn parse(&self, original: &str) -> (DeValue<'_>, Vec<Finding>) {
-        let (root, errors) = DeTable::parse_recoverable(&self.text);
-        let slips = sift(original, errors, &self.shift, self.slips.clone());
-        (DeValue::Table(root.into_inner()), slips)
+    /// The root table, and every slip at its place in the original text.
+    pub(super) fn parse(&self) -> (DeValue<'_>, Vec<Finding>) {
+        let (root, _) = DeTable::parse_recoverable(&self.text);
+        (DeValue::Table(root.into_inner()), self.slips.clone())
+    }
+
+    /// Whether something at this place was taken out, so that nothing can be said of it.
+    pub(super) fn took_out(&self, span: Span) -> bool {
+        self.taken_out
+            .iter()
+            .any(|out| (out.start..out.end).contains(&span.start))
     }
 }
 
-/// Dots join keys into nested tables, and a line of a hundred thousand of them into
-/// tables so deep that dropping them needs more stack than there is.
-const DOTS_ON_A_LINE_MAX: usize = 100;
-
-fn too_deep(text: &str) -> Option<Finding> {
-    let mut start = 0;
-    for line in text.split_inclusive('\n') {
-        if line.bytes().filter(|byte| *byte == b'.').count() > DOTS_ON_A_LINE_MAX {
-            let span = Span {
-                start,
-                end: start + line.trim_end().len(),
-            };
-            return Some(slip(
-                span,
-                format!("more than {DOTS_ON_A_LINE_MAX} dots on one line"),
-            ));
+/// The smallest step around a place, or the whole of what begins at the left; never
+/// something that is out already.
+fn around(text: &[u8], at: usize, out: &[Span]) -> Option<Span> {
+    let mut open: Vec<(u8, usize)> = Vec::new();
+    let mut best: Option<Span> = None;
+    let mut statement = 0;
+    let mut i = 0;
+    while i < text.len() {
+        let at_left = i == 0 || text[i - 1] == b'\n';
+        if at_left && open.is_empty() {
+            if i > at {
+                break;
+            }
+            statement = i;
         }
-        start += line.len();
+        match text[i] {
+            b'"' | b'\'' => {
+                i = Quoted::at(text, i).end.max(i + 1);
+                continue;
+            }
+            b'#' => {
+                i += text[i..]
+                    .iter()
+                    .position(|byte| *byte == b'\n')
+                    .unwrap_or(text.len() - i);
+                continue;
+            }
+            byte @ (b'[' | b'{') => open.push((byte, i)),
+            b']' | b'}' => {
+                let span = open
+                    .pop()
+                    .map(|(byte, start)| (byte, Span { start, end: i + 1 }));
+                if let Some((b'{', span)) = span
+                    && open.last().is_some_and(|(byte, _)| *byte == b'[')
+                    && span.start <= at
+                    && at < span.end
+                    && !out.contains(&span)
+                    && best.is_none_or(|best| best.start < span.start)
+                {
+                    best = Some(span);
+                }
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    let end = i.min(text.len());
+    let statement = Span {
+        start: statement,
+        end,
+    };
+    best.or_else(|| (statement.start < end && !out.contains(&statement)).then_some(statement))
+}
+
+/// The same text with blanks and an empty table instead of a step, or blanks alone
+/// instead of a statement. Every other place stays what it is.
+fn without(text: &str, span: Span) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    let is_step = bytes[span.start] == b'{';
+    for byte in &mut bytes[span.start..span.end] {
+        if *byte != b'\n' {
+            *byte = b' ';
+        }
+    }
+    if is_step {
+        bytes[span.start] = b'{';
+        bytes[span.end - 1] = b'}';
+    }
+    // A step begins and ends at a bracket and a statement at a line, so that no letter
+    // is cut; if one were, nothing of the text could be trusted.
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Dots join keys into nested tables, in each bracket anew; thousands of levels need
+/// more stack than there is when they are dropped. No scenario needs more than three.
+const DOTS_ON_A_LINE_MAX: usize = 8;
+
+/// The same for dots in texts, should the parser see the texts differently.
+const QUOTED_DOTS_ON_A_LINE_MAX: usize = 200;
+
+/// The first line that nests too deep.
+fn too_deep(text: &str) -> Option<Span> {
+    let bytes = text.as_bytes();
+    let (mut at, mut start, mut dots, mut quoted_dots) = (0, 0, 0, 0);
+    while at < bytes.len() {
+        let from = at;
+        match bytes[at] {
+            b'"' | b'\'' => {
+                at = Quoted::at(bytes, at).end;
+                quoted_dots += bytes[from..at].iter().filter(|byte| **byte == b'.').count();
+            }
+            b'#' => {
+                at += bytes[at..]
+                    .iter()
+                    .position(|byte| *byte == b'\n')
+                    .unwrap_or(bytes.len() - at)
+            }
+            byte => {
+                dots += usize::from(byte == b'.');
+                at += 1;
+            }
+        }
+        if dots > DOTS_ON_A_LINE_MAX || quoted_dots > QUOTED_DOTS_ON_A_LINE_MAX {
+            return Some(Span { start, end: at });
+        }
+        if let Some(newline) = bytes[from..at].iter().rposition(|byte| *byte == b'\n') {
+            (start, dots, quoted_dots) = (from + newline + 1, 0, 0);
+        }
     }
     None
 }
@@ -110,49 +241,64 @@ pub(super) fn slip(span: Span, message: String) -> Finding {
     }
 }
 
-/// Keeps of the parser's errors what tells the user something: none on a line whose
-/// slip is known already, and of those about the structure only the first of a line,
-/// because it causes the others.
-fn sift(
-    text: &str,
-    errors: Vec<toml::de::Error>,
-    shift: &Shift,
-    known: Vec<Finding>,
-) -> Vec<Finding> {
-    let lines = Lines::new(text);
-    let known_lines: BTreeSet<usize> = known
-        .iter()
-        .map(|slip| lines.line(slip.span.start))
-        .collect();
-    let mut errors: Vec<(Span, String)> = errors
-        .into_iter()
-        .map(|error| {
-            let span = error.span().unwrap_or(text.len()..text.len());
-            (
-                shift.back(Span {
-                    start: span.start,
-                    end: span.end,
-                }),
-                error.message().to_owned(),
-            )
-        })
-        .collect();
-    errors.sort();
-    let (mut slips, mut broken_lines) = (known, known_lines);
-    for (span, message) in errors {
-        let line = lines.line(span.start);
-        if broken_lines.contains(&line) {
-            continue;
-        }
-        match explain(text.get(span.start..span.end).unwrap_or_default(), &message) {
-            Explained::Value(message) => slips.push(slip(span, message)),
-            Explained::Structure(message) => {
-                broken_lines.insert(line);
-                slips.push(slip(span, message));
-            }
+/// What is known of the syntax: at most one slip of structure a line, because each of
+/// them causes others.
+struct Slips<'t> {
+    lines: Lines<'t>,
+    end: usize,
+    list: Vec<Finding>,
+    broken_lines: BTreeSet<usize>,
+    /// Places of values, which are read again in each round.
+    seen: BTreeSet<Span>,
+}
+
+impl<'t> Slips<'t> {
+    fn new(text: &'t str, list: Vec<Finding>) -> Self {
+        let lines = Lines::new(text);
+        let broken_lines = list
+            .iter()
+            .map(|slip| lines.line(slip.span.start))
+            .collect();
+        Self {
+            lines,
+            end: text.len(),
+            list,
+            broken_lines,
+            seen: BTreeSet::new(),
         }
     }
-    slips
+
+    /// Notes what the parser says of `text`, up to where it loses its way; that place.
+    fn take(&mut self, errors: Vec<toml::de::Error>, text: &str, shift: &Shift) -> Option<usize> {
+        let mut errors: Vec<(Span, String)> = errors
+            .into_iter()
+            .map(|error| {
+                (
+                    span_of(error.span().unwrap_or(self.end..self.end)),
+                    error.message().to_owned(),
+                )
+            })
+            .collect();
+        errors.sort();
+        for (span, message) in errors {
+            let place = shift.back(span);
+            let line = self.lines.line(place.start);
+            match explain(text.get(span.start..span.end).unwrap_or_default(), &message) {
+                Explained::Value(message) => {
+                    if !self.broken_lines.contains(&line) && self.seen.insert(place) {
+                        self.list.push(slip(place, message));
+                    }
+                }
+                Explained::Structure(message) => {
+                    if self.broken_lines.insert(line) {
+                        self.list.push(slip(place, message));
+                    }
+                    return Some(span.start);
+                }
+            }
+        }
+        None
+    }
 }
 
 enum Explained {

@@ -9,16 +9,25 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-mod balance;
-pub mod error;
-mod mend;
-pub(crate) mod path;
-pub(crate) mod raw;
 mod resolve;
+
 mod step;
-mod text;
-pub mod units;
+
 mod world;
+
+pub(crate) mod raw;
+
+mod mend;
+
+mod balance;
+
+pub mod units;
+
+pub(crate) mod path;
+
+mod text;
+
+pub mod error;
 
 use error::Mistakes;
 

@@ -71,7 +71,7 @@ pub(crate) fn read<T>(
         return Err(Mistakes::unread(file, format!("is larger than {most}")));
     }
     let prepared = mend::prepare(text);
-    let (root, slips) = prepared.parse(text);
+    let (root, slips) = prepared.parse();
     let reader = Reader::default();
     let node = Node {
         reader: &reader,
@@ -80,6 +80,7 @@ pub(crate) fn read<T>(
     };
     let made = interpret(&reader, node);
     let mut findings = reader.findings.take();
+    findings.retain(|finding| !prepared.took_out(finding.span));
     for finding in &mut findings {
         finding.span = prepared.shift.back(finding.span);
     }
@@ -100,12 +101,16 @@ pub(crate) fn read<T>(
     }
 }
 
+/// What each name of the matrix stands for; `None` for a list that has no values,
+/// which is a mistake of the list and of nobody who uses it.
+pub(crate) type Cell<'d> = BTreeMap<&'d str, Option<&'d Spanned<DeValue<'d>>>>;
+
 /// Collects mistakes and knows what `"$name"` stands for at the moment.
 #[derive(Default)]
 pub(crate) struct Reader<'d> {
     findings: RefCell<Vec<Finding>>,
     /// The values of one cell; `None` where `"$name"` has no meaning.
-    cell: RefCell<Option<BTreeMap<&'d str, &'d Spanned<DeValue<'d>>>>>,
+    cell: RefCell<Option<Cell<'d>>>,
     used: RefCell<BTreeSet<&'d str>>,
 }
 
@@ -141,7 +146,7 @@ impl<'d> Reader<'d> {
     }
 
     /// From here on `"$name"` stands for a value of this cell.
-    pub(crate) fn enter_cell(&self, cell: BTreeMap<&'d str, &'d Spanned<DeValue<'d>>>) {
+    pub(crate) fn enter_cell(&self, cell: Cell<'d>) {
         self.cell.replace(Some(cell));
     }
 
@@ -161,6 +166,7 @@ impl<'d> Reader<'d> {
                 return None;
             };
             self.used.borrow_mut().insert(name);
+            let value = (*value)?;
             return Some(Node {
                 reader: self,
                 value: value.get_ref(),

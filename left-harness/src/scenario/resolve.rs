@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::error::{Lines, Span, tame};
-use super::raw::{Entry, Fields, Node, Reader, label_of, span_of};
+use super::raw::{Cell, Entry, Fields, Node, Reader, label_of, span_of};
 use super::step::Steps;
 use super::step::checks::expect;
 use super::world::World;
@@ -34,9 +34,9 @@ pub(super) fn scenario<'r, 'd>(
     let seed = fields
         .may("seed")
         .map_or(Some(SEED), |node| node.count(0, i64::MAX as u64));
-    let hosts = match fields.may("host") {
+    let (hosts, hosts_good) = match fields.may("host") {
         Some(node) => read_hosts(reader, node, fields.place("host")),
-        None => Some(default_hosts()),
+        None => (default_hosts(), true),
     };
     let link = fields
         .may("link")
@@ -53,13 +53,7 @@ pub(super) fn scenario<'r, 'd>(
 
     let matrix_at = matrix.clone().unwrap_or_default();
     let cells = cells(reader, matrix.unwrap_or_default())?;
-    // Names of hosts are checked against what is sure: a broken table still names its host.
-    let names: Vec<String> = hosts
-        .as_ref()
-        .unwrap_or(&default_hosts())
-        .iter()
-        .map(|host| host.name.clone())
-        .collect();
+    let names: Vec<String> = hosts.iter().map(|host| host.name.clone()).collect();
     let lines = Lines::new(text);
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut count = 0;
@@ -80,7 +74,9 @@ pub(super) fn scenario<'r, 'd>(
             None => Some(Expect::default()),
         };
         count = steps.count;
-        judge(reader, &steps.world, step.map_or(start, |step| step.span));
+        if let Some(list) = step {
+            judge(reader, &steps.world, list.span);
+        }
         let (Some(read), Some(expect)) = (read, expect) else {
             continue;
         };
@@ -104,7 +100,7 @@ pub(super) fn scenario<'r, 'd>(
             .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
         about: about?,
         seed: seed?,
-        hosts: hosts?,
+        hosts: hosts_good.then_some(hosts)?,
         link: link?,
         cases,
     })
@@ -129,26 +125,29 @@ fn default_hosts() -> Vec<HostSpec> {
 }
 
 /// Tables for `a` or `b` say more about these two; tables with other names replace them.
-fn read_hosts(reader: &Reader<'_>, node: Node<'_, '_>, at: Span) -> Option<Vec<HostSpec>> {
-    let entries = node.entries("tables such as [host.a]")?;
-    let mut whole = true;
+/// The hosts that are named, and whether all is right with them: steps can be checked
+/// against the name of a host whose table is broken.
+fn read_hosts(reader: &Reader<'_>, node: Node<'_, '_>, at: Span) -> (Vec<HostSpec>, bool) {
+    let Some(entries) = node.entries("tables such as [host.a]") else {
+        return (default_hosts(), false);
+    };
+    let mut good = true;
     let mut hosts = Vec::new();
     for Entry { key, at, value } in entries {
-        let good = key.starts_with(|c: char| c.is_ascii_lowercase())
+        let sound = key.starts_with(|c: char| c.is_ascii_lowercase())
             && key.len() <= 16
             && key
                 .chars()
                 .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-        if !good {
+        if !sound {
             let message = format!(
                 "the host name `{}` must be 1 to 16 of a-z, 0-9 and `-`",
                 tame(key)
             );
             reader.wrong(at, message);
-            whole = false;
         }
         let share_bytes = value.and_then(|node| host(node, key, at));
-        whole &= share_bytes.is_some();
+        good &= sound && share_bytes.is_some();
         hosts.push(HostSpec {
             name: key.to_owned(),
             share_bytes: share_bytes.flatten(),
@@ -164,7 +163,7 @@ fn read_hosts(reader: &Reader<'_>, node: Node<'_, '_>, at: Span) -> Option<Vec<H
                 default.share_bytes = host.share_bytes;
             }
         }
-        return whole.then_some(defaults);
+        return (defaults, good);
     }
     if hosts.len() != HOSTS {
         let message = format!("a scenario has {HOSTS} hosts, not {}", hosts.len());
@@ -173,9 +172,9 @@ fn read_hosts(reader: &Reader<'_>, node: Node<'_, '_>, at: Span) -> Option<Vec<H
             message,
             Some("hosts are `a` and `b`, or two tables with names of your own".into()),
         );
-        whole = false;
+        good = false;
     }
-    whole.then_some(hosts)
+    (hosts, good)
 }
 
 /// `Some(None)`: the share is as large as the lab's disk.
@@ -263,19 +262,22 @@ fn matrix<'d>(reader: &Reader<'d>, node: Node<'_, 'd>) -> Option<Vec<List<'d>>> 
     Some(lists)
 }
 
-struct Cell<'d> {
+struct LabelledCell<'d> {
     label: String,
-    values: BTreeMap<&'d str, &'d Spanned<DeValue<'d>>>,
+    values: Cell<'d>,
 }
 
 /// Every combination, the last list turning fastest.
-fn cells<'d>(reader: &Reader<'_>, lists: Vec<List<'d>>) -> Option<Vec<Cell<'d>>> {
-    let mut cells = vec![Cell {
+fn cells<'d>(reader: &Reader<'_>, lists: Vec<List<'d>>) -> Option<Vec<LabelledCell<'d>>> {
+    let mut cells = vec![LabelledCell {
         label: String::new(),
         values: BTreeMap::new(),
     }];
     for list in lists {
         if list.values.is_empty() {
+            for cell in &mut cells {
+                cell.values.insert(list.name, None);
+            }
             continue;
         }
         if cells.len().saturating_mul(list.values.len()) > CASES_MAX {
@@ -292,8 +294,8 @@ fn cells<'d>(reader: &Reader<'_>, lists: Vec<List<'d>>) -> Option<Vec<Cell<'d>>>
                 let comma = if cell.label.is_empty() { "" } else { "," };
                 let label = format!("{}{comma}{}={shown}", cell.label, tame(list.name));
                 let mut values = cell.values.clone();
-                values.insert(list.name, value);
-                more.push(Cell { label, values });
+                values.insert(list.name, Some(value));
+                more.push(LabelledCell { label, values });
             }
         }
         cells = more;
