@@ -1,20 +1,26 @@
 //! A machine with an SSH door: the connection to it, and a server that is one.
 //!
 //! In reading order: [`remote`] is the seam, all that the rest of the harness
-//! knows of a host. [`ssh`] implements it: `program` runs programs and [`sftp`]
+//! knows of a host. [`ssh`] implements it: `program` runs programs and `sftp`
 //! moves files, over the one socket that `wire` keeps from blocking; [`shell`]
 //! alone quotes. [`server`] is the other end, for labs without machines. No
 //! other module speaks SSH, and nothing here knows scenarios, labs or programs
 //! under test.
 
-pub mod keys;
-mod program;
 pub mod remote;
-pub mod server;
-pub mod sftp;
-pub mod shell;
+
 pub mod ssh;
+
+mod program;
+mod sftp;
+
 mod wire;
+
+pub mod shell;
+
+pub mod keys;
+
+pub mod server;
 
 #[cfg(test)]
 mod tests;

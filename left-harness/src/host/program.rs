@@ -91,13 +91,9 @@ async fn open(
     line: String,
     doing: &str,
 ) -> Result<(ChannelReadHalf, ChannelWriteHalf<Msg>), RemoteError> {
-    let channel = match link.handle.channel_open_session().await {
-        Ok(channel) => channel,
-        Err(error) => return Err(link.refused(error, doing).await),
-    };
-    let (mut read, write) = channel.split();
-    if let Err(error) = write.exec(true, line).await {
-        return Err(link.refused(error, doing).await);
+    let (mut read, write) = link.open_session(doing).await?.split();
+    if write.exec(true, line).await.is_err() {
+        return Err(link.lost(doing).await);
     }
     loop {
         match read.wait().await {

@@ -30,7 +30,7 @@ use super::keys::{PublicKey, generate};
 /// input alone may let 256 MiB wait before it holds up the connection.
 const CHANNEL_MESSAGES_MAX: usize = 8192;
 
-/// Sessions of one connection at once.
+/// Programs and file channels of all connections at once.
 const SESSIONS_MAX: usize = 256;
 
 /// Connections at once.
@@ -70,6 +70,17 @@ struct Shared {
     /// Programs and file channels, so that the end waits for them.
     tasks: Mutex<JoinSet<()>>,
     stopping: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// Tasks that still run.
+    fn busy(&self) -> usize {
+        let Ok(mut tasks) = self.tasks.lock() else {
+            return SESSIONS_MAX;
+        };
+        while tasks.try_join_next().is_some() {}
+        tasks.len()
+    }
 }
 
 /// Starts a server with a new host key on a free port of loopback.
@@ -240,7 +251,6 @@ impl Visitor {
             return session.channel_failure(id);
         };
         session.channel_success(id)?;
-        while tasks.try_join_next().is_some() {}
         tasks.spawn(work(self.shared.clone(), channel));
         Ok(())
     }
@@ -276,7 +286,7 @@ impl Handler for Visitor {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if self.idle.len() >= SESSIONS_MAX {
+        if self.idle.len() + self.shared.busy() >= SESSIONS_MAX {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }

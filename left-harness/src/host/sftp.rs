@@ -112,10 +112,11 @@ impl Sftp {
 
         let flags = OpenFlags::CREATE | OpenFlags::EXCLUDE | OpenFlags::WRITE;
         let private = permissions(0o600);
-        let handle = match session.open(&temporary.path, flags, private).await {
-            Ok(handle) => handle.handle,
+        let opened = match session.open(&temporary.path, flags, private).await {
+            Ok(opened) => Opened::new(&channel, opened.handle),
             Err(error) => return Err(self.explain(&channel, error, "create", &at).await),
         };
+        let handle = opened.handle.clone();
         let sent = async {
             let mut writes = JoinSet::new();
             let (mut offset, mut done) = (0_u64, 0_u64);
@@ -149,8 +150,8 @@ impl Sftp {
             Ok(())
         };
         let sent = sent.await;
-        let closed = session.close(&handle).await;
-        match sent.and(closed.map(drop).map_err(Ok)) {
+        let closed = opened.close().await;
+        match sent.and(closed.map_err(Ok)) {
             Ok(()) => {}
             Err(Ok(error)) => return Err(self.explain(&channel, error, "write", &at).await),
             Err(Err(local)) => return Err(local),
@@ -218,8 +219,8 @@ impl Sftp {
         let opened = channel
             .session
             .open(&at.text, OpenFlags::READ, FileAttributes::empty());
-        let handle = match opened.await {
-            Ok(handle) => handle.handle,
+        let opened = match opened.await {
+            Ok(opened) => Opened::new(&channel, opened.handle),
             Err(error) => return Err(self.explain(&channel, error, "open", &at).await),
         };
         let end = offset.saturating_add(length);
@@ -228,7 +229,7 @@ impl Sftp {
         let result = loop {
             while ahead.0.len() < IN_FLIGHT_MAX && next < end {
                 let bytes = (end - next).min(channel.block_bytes as u64) as u32;
-                let reading = read_block(channel.clone(), handle.clone(), next, bytes);
+                let reading = read_block(channel.clone(), opened.handle.clone(), next, bytes);
                 ahead.0.push_back((bytes, tokio::spawn(reading)));
                 next += u64::from(bytes);
             }
@@ -249,7 +250,7 @@ impl Sftp {
             }
         };
         drop(ahead);
-        let _ = channel.session.close(&handle).await;
+        let _ = opened.close().await;
         result
     }
 
@@ -275,13 +276,13 @@ impl Sftp {
     pub(super) async fn list(&self, path: &Path) -> Result<Vec<String>, RemoteError> {
         let channel = self.channel().await?;
         let at = self.at(path)?;
-        let handle = match channel.session.opendir(&at.text).await {
-            Ok(handle) => handle.handle,
+        let opened = match channel.session.opendir(&at.text).await {
+            Ok(opened) => Opened::new(&channel, opened.handle),
             Err(error) => return Err(self.explain(&channel, error, "list", &at).await),
         };
         let mut names = Vec::new();
         let listed = loop {
-            match channel.session.readdir(&handle).await {
+            match channel.session.readdir(&opened.handle).await {
                 Ok(some) => names.extend(some.files.into_iter().map(|file| file.filename)),
                 Err(Error::Status(status)) if status.status_code == StatusCode::Eof => {
                     break Ok(());
@@ -292,7 +293,7 @@ impl Sftp {
                 break Err(self.file(&at, "list", format!("more than {NAMES_MAX} names")));
             }
         };
-        let _ = channel.session.close(&handle).await;
+        let _ = opened.close().await;
         listed?;
         // Bytes that are not UTF-8 arrive as this character: there is no way to
         // name such a file, and a wrong name would be worse than none.
@@ -358,9 +359,12 @@ impl Sftp {
             return Ok(channel.clone());
         }
         let doing = "opening its file channel";
-        let opening = open(&self.link, doing);
+        let link = self.link.clone();
+        // A task of its own: whoever gives up waiting leaves no half-open channel.
+        let opening = tokio::spawn(async move { open(&link, doing).await });
         let channel = match tokio::time::timeout(OPEN_DEADLINE, opening).await {
-            Ok(opened) => Arc::new(opened?),
+            Ok(Ok(opened)) => Arc::new(opened?),
+            Ok(Err(_)) => return Err(self.link.lost(doing).await),
             Err(_) => {
                 return Err(RemoteError::Deadline {
                     host: self.link.name.clone(),
@@ -502,12 +506,9 @@ async fn open(link: &Arc<Link>, doing: &str) -> Result<Channel, RemoteError> {
     let Ok(permit) = link.sessions.clone().acquire_owned().await else {
         return Err(link.lost(doing).await);
     };
-    let mut channel = match link.handle.channel_open_session().await {
-        Ok(channel) => channel,
-        Err(error) => return Err(link.refused(error, doing).await),
-    };
-    if let Err(error) = channel.request_subsystem(true, "sftp").await {
-        return Err(link.refused(error, doing).await);
+    let mut channel = link.open_session(doing).await?;
+    if channel.request_subsystem(true, "sftp").await.is_err() {
+        return Err(link.lost(doing).await);
     }
     loop {
         match channel.wait().await {
@@ -561,7 +562,8 @@ async fn read_block(
         let rest = length - block.len() as u32;
         let at = offset + block.len() as u64;
         match channel.session.read(&handle, at, rest).await {
-            Ok(data) if data.data.is_empty() || data.data.len() > rest as usize => break,
+            Ok(data) if data.data.is_empty() => break,
+            Ok(data) if data.data.len() > rest as usize => return Err(Error::UnexpectedPacket),
             Ok(data) if block.is_empty() => block = data.data,
             Ok(data) => block.extend_from_slice(&data.data),
             Err(Error::Status(status)) if status.status_code == StatusCode::Eof => break,
@@ -569,6 +571,40 @@ async fn read_block(
         }
     }
     Ok(block)
+}
+
+/// An open file or folder on the host: closed when dropped, also when the call
+/// that opened it is given up half-way.
+struct Opened {
+    channel: Arc<Channel>,
+    handle: String,
+}
+
+impl Opened {
+    fn new(channel: &Arc<Channel>, handle: String) -> Self {
+        Self {
+            channel: channel.clone(),
+            handle,
+        }
+    }
+
+    async fn close(mut self) -> Result<(), Error> {
+        let handle = std::mem::take(&mut self.handle);
+        self.channel.session.close(handle).await.map(drop)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let handle = std::mem::take(&mut self.handle);
+        if handle.is_empty() {
+            return;
+        }
+        let channel = self.channel.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { channel.session.close(handle).await.is_ok() });
+        }
+    }
 }
 
 /// Reads that are under way, in order; stopped when nobody wants them.

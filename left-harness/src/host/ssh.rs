@@ -1,10 +1,11 @@
 //! A host reached over SSH: the [`Remote`] that every lab uses.
 //!
 //! One connection carries everything: each program has a channel of its own
-//! (`program`), all files share one SFTP channel ([`sftp`](super::sftp)). A host
+//! (`program`), all files share one SFTP channel (`sftp`). A host
 //! that answers nothing for 75 s, not even keep-alives, is lost.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,9 +13,10 @@ use async_trait::async_trait;
 use russh::client::{self, DisconnectReason};
 
 use russh::keys::{Algorithm, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{Preferred, cipher};
+use russh::{Channel, ChannelOpenFailure, Preferred, cipher};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use super::keys::{PrivateKey, PublicKey, fingerprint};
 use super::remote::{Command, OnBytes, Output, Remote, RemoteError, Running, Said, Stat};
@@ -37,6 +39,9 @@ const KEEPALIVE_MAX: usize = 4;
 
 /// Messages of one channel that wait for its task, which never lets them wait.
 const CHANNEL_MESSAGES_MAX: usize = 256;
+
+/// How long a host may refuse a session that it should have room for.
+const ROOM_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long a polite end may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
@@ -110,6 +115,11 @@ impl Door {
         self
     }
 
+    #[cfg(test)]
+    pub(super) fn way(&self) -> &Way {
+        &self.way
+    }
+
     fn at(&self) -> String {
         match &self.way {
             Way::Tcp { address, port } if address.contains(':') => format!("[{address}]:{port}"),
@@ -131,6 +141,7 @@ pub(super) struct Link {
     pub(super) handle: client::Handle<Client>,
     pub(super) sessions: Arc<Semaphore>,
     lost: watch::Receiver<Option<String>>,
+    leaving: Arc<AtomicBool>,
     _cut: Cut,
 }
 
@@ -151,19 +162,31 @@ impl Link {
         }
     }
 
-    /// What a failed request to the connection means.
-    pub(super) async fn refused(
+    /// Opens a channel; the caller holds a permit of `sessions`.
+    pub(super) async fn open_session(
         &self,
-        error: russh::Error,
-        doing: impl Into<String>,
-    ) -> RemoteError {
-        match error {
-            russh::Error::ChannelOpenFailure(reason) => RemoteError::Failed {
-                host: self.name.clone(),
-                doing: doing.into(),
-                why: format!("the host opens no further session ({reason:?})"),
-            },
-            _ => self.lost(doing).await,
+        doing: &str,
+    ) -> Result<Channel<client::Msg>, RemoteError> {
+        let end = Instant::now() + ROOM_DEADLINE;
+        let mut pause = Duration::from_millis(2);
+        loop {
+            let reason = match self.handle.channel_open_session().await {
+                Ok(channel) => return Ok(channel),
+                Err(russh::Error::ChannelOpenFailure(reason)) => reason,
+                Err(_) => return Err(self.lost(doing).await),
+            };
+            // sshd counts a session a little longer than its channel lives, and
+            // as long as its program where we gave that up.
+            let may_pass = reason != ChannelOpenFailure::AdministrativelyProhibited;
+            if !may_pass || Instant::now() + pause > end {
+                return Err(RemoteError::Failed {
+                    host: self.name.clone(),
+                    doing: doing.into(),
+                    why: format!("the host opens no further session ({reason:?})"),
+                });
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
         }
     }
 }
@@ -266,10 +289,12 @@ async fn connect(door: &Door, at: &str, stage: &Mutex<&str>) -> Result<Ssh, Remo
     let HostKey::Pinned(pinned) = &door.host_key;
     let (lost_sender, lost) = watch::channel(None);
     let shown = Arc::new(Mutex::new(None));
+    let leaving = Arc::new(AtomicBool::new(false));
     let client = Client {
         pinned: pinned.clone(),
         shown: shown.clone(),
         lost: lost_sender,
+        leaving: leaving.clone(),
     };
     let (stream, cut) = wire(stream);
     let connected =
@@ -329,6 +354,7 @@ async fn connect(door: &Door, at: &str, stage: &Mutex<&str>) -> Result<Ssh, Remo
         handle,
         sessions: Arc::new(Semaphore::new(door.sessions_max)),
         lost,
+        leaving,
         _cut: cut,
     });
     let sftp = Sftp::new(link.clone());
@@ -372,6 +398,8 @@ pub(super) struct Client {
     /// Fingerprint of a key that was refused.
     shown: Arc<Mutex<Option<String>>>,
     lost: watch::Sender<Option<String>>,
+    /// The end was our wish.
+    leaving: Arc<AtomicBool>,
 }
 
 impl client::Handler for Client {
@@ -401,6 +429,7 @@ impl client::Handler for Client {
         reason: DisconnectReason<Self::Error>,
     ) -> Result<(), Self::Error> {
         let why = match &reason {
+            _ if self.leaving.load(Ordering::Relaxed) => "it was closed from here".into(),
             DisconnectReason::ReceivedDisconnect(info) if info.message.is_empty() => {
                 "the host ended it".into()
             }
@@ -508,6 +537,7 @@ impl Remote for Ssh {
 
     async fn close(&self) {
         let farewell = async {
+            self.link.leaving.store(true, Ordering::Relaxed);
             let by_us = russh::Disconnect::ByApplication;
             if self.link.handle.disconnect(by_us, "", "").await.is_ok() {
                 let mut lost = self.link.lost.clone();

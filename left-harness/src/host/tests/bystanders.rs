@@ -1,4 +1,5 @@
-//! OpenSSH's own programs against the embedded server, where they are installed.
+//! OpenSSH's own programs against the embedded server, and our connection against
+//! its server, where they are installed.
 
 use std::process::Stdio;
 
@@ -151,4 +152,135 @@ async fn openssh_moves_files() {
     assert!(std::fs::read(here).unwrap() == bytes, "sftp changed it");
     assert_eq!(std::fs::read_dir(host.home()).unwrap().count(), 0);
     host.server.stop().await;
+}
+
+/// OpenSSH's server for the user who runs this test.
+struct Sshd {
+    folder: tempfile::TempDir,
+    child: std::process::Child,
+    door: Option<Door>,
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Sshd {
+    fn up() -> Option<Self> {
+        const PROGRAM: &str = "/usr/sbin/sshd";
+        if !Path::new(PROGRAM).exists() {
+            eprintln!("skipped: {PROGRAM} is not installed");
+            return None;
+        }
+        let root = rustix::process::geteuid().is_root();
+        if root {
+            // It refuses to start without; the package makes it at boot.
+            std::fs::create_dir_all("/run/sshd").unwrap();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let (host_key, key) = (keys::generate().unwrap(), keys::generate().unwrap());
+        let ending = russh::keys::ssh_key::LineEnding::LF;
+        std::fs::write(at("host"), host_key.to_openssh(ending).unwrap().as_bytes()).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(at("host"), private).unwrap();
+        std::fs::write(at("keys"), key.public_key().to_openssh().unwrap()).unwrap();
+        // Free a moment ago; sshd cannot choose a port itself.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let config = format!(
+            "ListenAddress 127.0.0.1:{port}\nHostKey {}\nAuthorizedKeysFile {}\n\
+             StrictModes no\nUsePAM no\nPidFile none\nSubsystem sftp internal-sftp\n",
+            at("host").display(),
+            at("keys").display()
+        );
+        std::fs::write(at("config"), config).unwrap();
+        let child = std::process::Command::new(PROGRAM)
+            .args(["-D", "-e", "-f"])
+            .arg(at("config"))
+            .stderr(std::fs::File::create(at("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let id = std::process::Command::new("id")
+            .arg("-un")
+            .output()
+            .unwrap();
+        let door = Door::new(
+            "real",
+            Way::Tcp {
+                address: "127.0.0.1".into(),
+                port,
+            },
+            String::from_utf8(id.stdout).unwrap().trim(),
+            Credential::Key(Arc::new(key)),
+            HostKey::Pinned(host_key.public_key().clone()),
+        );
+        Some(Self {
+            folder,
+            child,
+            door: Some(door),
+        })
+    }
+
+    async fn connect(&mut self) -> Ssh {
+        let door = self.door.take().unwrap();
+        let Way::Tcp { address, port } = door.way();
+        let end = std::time::Instant::now() + SOON;
+        while std::net::TcpStream::connect((address.as_str(), *port)).is_err() {
+            assert!(std::time::Instant::now() < end, "{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        match Ssh::connect(door).await {
+            Ok(ssh) => ssh,
+            Err(error) => panic!("{error}; sshd says: {}", self.log()),
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_sshd_is_a_host_like_any_other() {
+    let Some(mut sshd) = Sshd::up() else { return };
+    let ssh = Arc::new(sshd.connect().await);
+    let home = sshd.folder.path();
+
+    let out = ssh.exec(sh("echo out; exit 7")).await.unwrap();
+    assert_eq!((&out.stdout[..], out.exit), (&b"out\n"[..], Exit::Code(7)));
+    let out = ssh.exec(sh("kill -KILL $$")).await.unwrap();
+    assert_eq!(out.exit, Exit::Signal("KILL".into()));
+
+    let mut echo = Command::new(["cat"]).deadline(Duration::from_secs(120));
+    echo.stdin = content("sshd", 32 << 20);
+    let much = echo.stdin.clone();
+    assert!(ssh.exec(echo).await.unwrap().stdout == much);
+
+    // More than `MaxSessions` of them: they take turns.
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..30 {
+        let ssh = ssh.clone();
+        all.spawn(async move { drop(ok(&ssh, sh("sleep 0.05")).await) });
+    }
+    while let Some(one) = all.join_next().await {
+        one.unwrap();
+    }
+
+    let there = home.join("deep/folder/f");
+    ssh.make_dir(there.parent().unwrap()).await.unwrap();
+    ssh.write(&there, b"old", 0o600).await.unwrap();
+    ssh.write(&there, &much, 0o640).await.unwrap();
+    let stat = ssh.stat(&there).await.unwrap().unwrap();
+    assert_eq!((stat.size, stat.mode), (much.len() as u64, 0o640));
+    assert!(ssh.read(&there, 0, usize::MAX).await.unwrap() == much);
+    assert_eq!(ssh.list(there.parent().unwrap()).await.unwrap(), ["f"]);
+    assert_eq!(ssh.stat(&home.join("none")).await.unwrap(), None);
+    let error = ssh.read(&home.join("none"), 0, 1).await.unwrap_err();
+    assert!(error.to_string().ends_with("no such file"), "{error}");
+    ssh.close().await;
 }

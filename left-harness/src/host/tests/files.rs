@@ -223,6 +223,14 @@ async fn an_upload_that_is_given_up_leaves_nothing_behind() {
         () = begun.notified() => {}
     }
     wait_until(|| names(host.home()), Vec::is_empty).await;
+    // Server and test are one process, so its descriptors are seen here.
+    let home = host.home().canonicalize().unwrap();
+    let held = || {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap();
+        let links = all.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+        links.filter(|link| link.starts_with(&home)).count()
+    };
+    wait_until(held, |held| *held == 0).await;
     host.server.stop().await;
 }
 

@@ -71,6 +71,24 @@ async fn a_door_that_never_answers_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_stops_half_way_leaves_no_connection() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = mute.local_addr().unwrap().port();
+    let serving = async {
+        let (mut stream, _) = mute.accept().await.unwrap();
+        stream.write_all(b"SSH-2.0-mute\r\n").await.unwrap();
+        // Ends only when the other side gives up its socket.
+        let mut all = Vec::new();
+        let read = stream.read_to_end(&mut all);
+        tokio::time::timeout(SOON, read).await.expect("still open")
+    };
+    let connecting = connect_to(port, Duration::from_millis(300));
+    let (error, _) = tokio::join!(connecting, serving);
+    assert!(matches!(error, RemoteError::Connect { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn what_does_not_speak_ssh_is_no_host() {
     let web = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = web.local_addr().unwrap().port();
@@ -136,6 +154,11 @@ async fn a_client_that_goes_takes_its_programs_along() {
     assert!(runs(&pid));
     ssh.close().await;
     wait_until(|| runs(&pid), |runs| !runs).await;
+    let error = ssh.stat(Path::new("/")).await.unwrap_err();
+    assert!(
+        error.to_string().ends_with("it was closed from here"),
+        "{error}"
+    );
     host.server.stop().await;
 }
 
