@@ -21,7 +21,17 @@ pub mod run {
 }
 
 pub mod check {
-    //! What the observations mean: plain functions, no I/O but where a difference is explained.
-    pub mod manifest;
+    //! What the observations mean: plain functions that end in a finding. Only
+    //! `explain` asks the hosts for more.
+    pub mod finding;
     pub mod text;
+    pub mod manifest;
+    pub mod content;
+    pub mod difference;
+    pub mod explain;
+    pub mod resent;
+    pub mod parts;
+
+    #[cfg(test)]
+    mod tests;
 }
