@@ -29,6 +29,18 @@ impl Name {
         std::str::from_utf8(&self.0).ok()
     }
 
+    /// The name itself and every folder it lies in, from the outside.
+    pub fn with_folders(&self) -> impl Iterator<Item = Name> + '_ {
+        let ends = self
+            .0
+            .iter()
+            .zip(0..)
+            .filter(|(byte, _)| **byte == b'/')
+            .map(|(_, at)| at);
+        ends.chain([self.0.len()])
+            .map(|end| Self(self.0[..end].to_vec()))
+    }
+
     /// It lies somewhere below the other one.
     pub fn is_below(&self, folder: &Name) -> bool {
         self.0
