@@ -17,3 +17,5 @@ pub mod run {
     //! One run of one scenario, from validation to tear-down.
     pub mod event;
 }
+
+pub mod report;
