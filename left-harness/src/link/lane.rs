@@ -223,7 +223,9 @@ impl Armed {
     /// Once it has fired it says the same again at once.
     pub async fn fired(&mut self) -> u64 {
         let mut fired = self.point.fired.subscribe();
-        match fired.wait_for(Option::is_some).await {
+        // Copied out at once: the guard may not be held over an await.
+        let reached = fired.wait_for(Option::is_some).await.map(|bytes| *bytes);
+        match reached {
             Ok(bytes) => bytes.unwrap_or(self.point.bytes),
             // The sender is ours and lives.
             Err(_) => std::future::pending().await,
