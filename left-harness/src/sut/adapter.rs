@@ -107,7 +107,12 @@ impl Adapter {
                 Mistakes::unread(dir, format!("no adapter named `{}`", tame(name))).with_help(help),
             );
         }
-        Self::parse(&file, &raw::read_text(&file)?)
+        Self::open(&file)
+    }
+
+    /// Reads an adapter's file.
+    pub fn open(file: &Path) -> Result<Self, Mistakes> {
+        Self::parse(file, &raw::read_text(file)?)
     }
 
     /// Checks the text of an adapter; `file` names it in messages and gives it its name.
