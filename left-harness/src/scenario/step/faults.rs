@@ -43,16 +43,12 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
 
     pub(super) fn cut(&mut self) -> Option<Action> {
         let on = self.on();
-        let ways = [
-            ("both", "both ways"),
-            ("in", "inwards"),
-            ("out", "outwards"),
-        ];
+        let ways = [("both", ""), ("in", ", inwards"), ("out", ", outwards")];
         let way = self
             .fields
             .may("way")
-            .map_or(Some("both ways"), |node| node.word(&ways));
-        self.fault("cut", on, |on| Some(format!("cut {on} off, {}", way?)))
+            .map_or(Some(""), |node| node.word(&ways));
+        self.fault("cut", on, |on| Some(format!("cut {on} off{}", way?)))
     }
 
     pub(super) fn fill(&mut self) -> Option<Action> {
