@@ -291,6 +291,62 @@ fn every_mistake_of_a_step_is_told() {
 }
 
 #[test]
+fn a_step_that_is_not_understood_puts_no_blame_on_later_ones() {
+    let arrives =
+        "{ arrives = { on = \"b\", path = \"new\" } }, { stop = \"b\" }, { start = \"b\" }";
+    for (broken, mistake) in [
+        (
+            "{ wriet = { on = \"a\", path = \"new\", size = 1 } }",
+            "unknown step `wriet`",
+        ),
+        (
+            "{ write = \"new\" }",
+            "must be a table such as { on = \"a\", … }, not text",
+        ),
+        (
+            "{ write = { on = \"a\", path = 1, size = 1 } }",
+            "must be text in quotes, not a number",
+        ),
+        (
+            "{ write = { on = \"a\", path = \"new\", size = \"1Mib\" } }",
+            "the size `1Mib` has the unknown unit `Mib`",
+        ),
+        ("[]", "must be a step such as { start = \"a\" }, not a list"),
+    ] {
+        let found = messages(&around(&format!("{broken}, {arrives}")));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with(mistake), "{found:?}");
+    }
+    let found = messages(&around(
+        "{ stop = \"bb\" }, { start = \"b\" }, { kill = { on = \"b\" } }",
+    ));
+    assert_eq!(found, ["no host named `bb`"]);
+}
+
+#[test]
+fn members_of_a_together_may_rely_on_each_other() {
+    check_steps(&[
+        (
+            "{ kill = { on = \"b\" } }, { together = [{ kill = { on = \"b\", when = { received = \"1%\", of = \"new\" } } }, \
+             { start = \"b\" }, { write = { on = \"a\", path = \"new\", size = 9 } }] }, { start = \"b\" }",
+            &[],
+        ),
+        (
+            "{ tree = { on = \"a\", path = \"t\", files = 2, size = 1 } }, { arrives = { on = \"b\", path = \"t/f0\" } }",
+            &[],
+        ),
+        (
+            "{ exec = { on = \"a\", argv = [\"cp\"], changes = [\"c\"] } }, { overwrite = { on = \"a\", path = \"c\", amount = 1 } }",
+            &[],
+        ),
+        (
+            "{ cut = { on = \"b\" } }, { kill = { on = \"b\" } }, { heal = \"b\" }, { start = \"b\" }",
+            &[],
+        ),
+    ]);
+}
+
+#[test]
 fn every_mistake_of_a_trigger_is_told() {
     let check = |when: &str, expected: &[&str]| {
         let steps = format!("{{ together = [{{ kill = {{ on = [\"b\"], when = {when} }} }}] }}");
@@ -455,6 +511,10 @@ fn every_mistake_of_the_workload_is_told() {
         (
             "{ cut = { on = \"b\", for = \"3s\", every = \"3s\", times = 2 } }",
             &["`every` must be longer than `for`, or there is nothing between two"],
+        ),
+        (
+            "{ pause = { on = \"b\", for = \"0s\" } }",
+            &["a fault of no time is none"],
         ),
         ("{ fill = { on = \"b\" } }", &["`fill` needs `leave`"]),
         (
