@@ -28,18 +28,89 @@ fn load(file: &Path) -> Scenario {
     scenario::load(file).unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
 
+/// A case as the display of a run shows it.
+fn told(scenario: &Scenario) -> String {
+    let Some(case) = scenario.cases.last() else {
+        return format!("{}: no case\n", scenario.name);
+    };
+    let mut text = match scenario.cases.len() {
+        1 => format!("{}\n", scenario.name),
+        count => format!(
+            "{}[{}], the last of {count} cases\n",
+            scenario.name, case.label
+        ),
+    };
+    for step in &case.steps {
+        text.push_str(&format!("  {:2}  {}\n", step.line, step.action));
+    }
+    text.push_str(&format!("      expect {}\n", case.expect));
+    if let Some((line, word)) = case.needs_unbuilt() {
+        text.push_str(&format!("      skipped: line {line} needs `{word}`\n"));
+    }
+    text
+}
+
 #[test]
 fn every_scenario_of_the_library_loads() {
-    for file in library("").into_iter().chain(library("hard")) {
+    for file in library("") {
         let scenario = load(&file);
-        for case in &scenario.cases {
-            println!("{} [{}]", scenario.name, case.label);
-            for step in &case.steps {
-                println!("  {}: {}", step.line, step.action);
-            }
-            println!("  expect {}; needs {:?}", case.expect, case.needs_unbuilt());
-        }
+        assert!(
+            scenario.about.ends_with('.'),
+            "{} is told in a sentence",
+            scenario.name
+        );
+        println!("{}", told(&scenario));
     }
+}
+
+#[test]
+fn the_hard_scenarios_read_as_they_are_meant() {
+    let all: Vec<String> = library("hard")
+        .iter()
+        .map(|file| told(&load(file)))
+        .collect();
+    insta::assert_snapshot!("hard", all.join("\n"));
+}
+
+#[test]
+fn the_quick_scenario_runs_today() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/quick.toml");
+    let scenario = load(&file);
+    assert_eq!(scenario.cases[0].needs_unbuilt(), None);
+}
+
+#[test]
+fn every_step_is_in_the_guide() {
+    let mistakes =
+        scenario::parse(Path::new("x.toml"), &around("{ x = 1 }")).expect_err("no such step");
+    let help = mistakes.list[0].help.as_ref().expect("the known names");
+    let guide = std::fs::read_to_string(root().join("scenarios/README.md")).expect("the guide");
+    let words = help
+        .strip_prefix("known: ")
+        .expect("the known names")
+        .split(", ");
+    let missing: Vec<&str> = words
+        .filter(|word| !guide.contains(&format!("`{word}")))
+        .collect();
+    assert!(missing.is_empty(), "the guide lacks {missing:?}");
+}
+
+#[test]
+fn steps_are_the_same_in_a_list_and_as_tables() {
+    let list = "about = \"x\"\nstep = [{ start = \"a\" }, { write = { on = \"a\", path = \"x\", size = 1 } }]\n\
+                [expect]\nparts = \"none\"\n";
+    let tables = "about = \"x\"\n[[step]]\nstart = \"a\"\n[[step]]\nwrite.on = \"a\"\nwrite.path = \"x\"\nwrite.size = 1\n\
+                  [expect]\nparts = \"none\"\n";
+    let actions = |text: &str| {
+        let scenario = scenario::parse(Path::new("x.toml"), text)
+            .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        scenario.cases[0]
+            .steps
+            .iter()
+            .map(|step| step.action.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(actions(list), actions(tables));
 }
 
 /// What the user sees of `text` in a file named `x.toml`.
@@ -220,6 +291,62 @@ fn every_mistake_of_a_step_is_told() {
 }
 
 #[test]
+fn a_step_that_is_not_understood_puts_no_blame_on_later_ones() {
+    let arrives =
+        "{ arrives = { on = \"b\", path = \"new\" } }, { stop = \"b\" }, { start = \"b\" }";
+    for (broken, mistake) in [
+        (
+            "{ wriet = { on = \"a\", path = \"new\", size = 1 } }",
+            "unknown step `wriet`",
+        ),
+        (
+            "{ write = \"new\" }",
+            "must be a table such as { on = \"a\", … }, not text",
+        ),
+        (
+            "{ write = { on = \"a\", path = 1, size = 1 } }",
+            "must be text in quotes, not a number",
+        ),
+        (
+            "{ write = { on = \"a\", path = \"new\", size = \"1Mib\" } }",
+            "the size `1Mib` has the unknown unit `Mib`",
+        ),
+        ("[]", "must be a step such as { start = \"a\" }, not a list"),
+    ] {
+        let found = messages(&around(&format!("{broken}, {arrives}")));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with(mistake), "{found:?}");
+    }
+    let found = messages(&around(
+        "{ stop = \"bb\" }, { start = \"b\" }, { kill = { on = \"b\" } }",
+    ));
+    assert_eq!(found, ["no host named `bb`"]);
+}
+
+#[test]
+fn members_of_a_together_may_rely_on_each_other() {
+    check_steps(&[
+        (
+            "{ kill = { on = \"b\" } }, { together = [{ kill = { on = \"b\", when = { received = \"1%\", of = \"new\" } } }, \
+             { start = \"b\" }, { write = { on = \"a\", path = \"new\", size = 9 } }] }, { start = \"b\" }",
+            &[],
+        ),
+        (
+            "{ tree = { on = \"a\", path = \"t\", files = 2, size = 1 } }, { arrives = { on = \"b\", path = \"t/f0\" } }",
+            &[],
+        ),
+        (
+            "{ exec = { on = \"a\", argv = [\"cp\"], changes = [\"c\"] } }, { overwrite = { on = \"a\", path = \"c\", amount = 1 } }",
+            &[],
+        ),
+        (
+            "{ cut = { on = \"b\" } }, { kill = { on = \"b\" } }, { heal = \"b\" }, { start = \"b\" }",
+            &[],
+        ),
+    ]);
+}
+
+#[test]
 fn every_mistake_of_a_trigger_is_told() {
     let check = |when: &str, expected: &[&str]| {
         let steps = format!("{{ together = [{{ kill = {{ on = [\"b\"], when = {when} }} }}] }}");
@@ -384,6 +511,10 @@ fn every_mistake_of_the_workload_is_told() {
         (
             "{ cut = { on = \"b\", for = \"3s\", every = \"3s\", times = 2 } }",
             &["`every` must be longer than `for`, or there is nothing between two"],
+        ),
+        (
+            "{ pause = { on = \"b\", for = \"0s\" } }",
+            &["a fault of no time is none"],
         ),
         ("{ fill = { on = \"b\" } }", &["`fill` needs `leave`"]),
         (

@@ -145,8 +145,15 @@ impl<'t> Balancer<'t> {
             self.open.pop();
             return self.copy_significant();
         }
-        let expected = self.open.iter().any(|(open, _)| *open == opener);
-        if !expected || (top.is_some() && self.next_after() == top.map(partner)) {
+        let expected = self.open.iter().rposition(|(open, _)| *open == opener);
+        // Either what is open inside lacks its end, or this closes nothing; what comes
+        // next tells which of the two would be the only slip.
+        let next = self.next_after().filter(|byte| matches!(byte, b']' | b'}'));
+        let around = |at: usize| self.open[..at].last().map(|(open, _)| partner(*open));
+        let stray = next.is_some()
+            && next == top.map(partner)
+            && expected.is_none_or(|at| next != around(at));
+        if expected.is_none() || stray {
             let span = Span {
                 start: self.at,
                 end: self.at + 1,

@@ -330,3 +330,93 @@ fn floor(text: &str, at: usize) -> usize {
     }
     at
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(text: &str, start: usize, end: usize) -> String {
+        let finding = Finding {
+            span: Span { start, end },
+            message: "is wrong".into(),
+            help: Some("known: b".into()),
+            basis: Basis::Present,
+        };
+        Mistakes::new(Path::new("x.toml"), text, vec![finding]).to_string()
+    }
+
+    #[test]
+    fn columns_count_characters_from_one() {
+        let text = "one\nä = \"ö\" # ü\n";
+        let start = text.find("\"ö").expect("the text");
+        insta::assert_snapshot!(rendered(text, start, start + 4), @r#"
+        x.toml:2:5: is wrong
+          |
+        2 | ä = "ö" # ü
+          |     ^^^
+          = known: b
+
+        1 mistake in x.toml
+        "#);
+    }
+
+    #[test]
+    fn of_a_long_line_only_the_part_around_is_shown() {
+        let text = format!("{}wrong{}", "x".repeat(500), "y".repeat(500));
+        let rendered = rendered(&text, 500, 505);
+        let lines: Vec<&str> = rendered.lines().collect();
+        assert_eq!(lines[0], "x.toml:1:501: is wrong");
+        assert!(lines[2].chars().count() < 110, "{}", lines[2]);
+        let caret = lines[3]
+            .find('^')
+            .map(|at| lines[3][..at].chars().count())
+            .expect("a caret");
+        let under: String = lines[2].chars().skip(caret).take(5).collect();
+        assert_eq!(
+            (under.as_str(), lines[3].matches('^').count()),
+            ("wrong", 5)
+        );
+    }
+
+    #[test]
+    fn places_are_in_the_file_whatever_the_span() {
+        for (start, end) in [(0, 0), (3, 3), (3, 99), (99, 99), (5, 2), (4, 4)] {
+            let rendered = rendered("abü\r\nd", start, end);
+            assert!(
+                rendered.starts_with("x.toml:1:") || rendered.starts_with("x.toml:2:"),
+                "{rendered}"
+            );
+        }
+        assert!(rendered("", 0, 0).starts_with("x.toml:1:1: "));
+    }
+
+    #[test]
+    fn terminals_get_no_control_characters() {
+        let text = "a = \"\u{1b}[31m\u{202e}\"";
+        assert!(!rendered(text, 0, 1).contains(['\u{1b}', '\u{202e}']));
+        assert_eq!(tame("a\tb\u{7}"), "a b\u{fffd}");
+        assert_eq!(tame(&"x".repeat(100)).chars().count(), 61);
+    }
+
+    #[test]
+    fn colours_come_only_where_they_are_wanted() {
+        let mistakes = Mistakes::unread(Path::new("x.toml"), "is a directory");
+        assert!(mistakes.render(Paint::Colour).contains("\u{1b}[1m"));
+        assert!(!mistakes.render(Paint::Plain).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn near_names_are_proposed_and_far_ones_are_not() {
+        assert_eq!(
+            known("sttle", ["settle", "start"]),
+            "did you mean `settle`? known: settle, start"
+        );
+        assert_eq!(
+            known("strat", ["stop", "start"]),
+            "did you mean `start`? known: stop, start"
+        );
+        for far in ["bata", "x", "B"] {
+            assert_eq!(known(far, ["a", "b"]), "known: a, b");
+        }
+    }
+}

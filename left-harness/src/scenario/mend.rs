@@ -311,7 +311,8 @@ enum Explained {
 /// The parser's words for the few slips that everybody makes, said so that it is
 /// clear what to do; its own words for the rest.
 fn explain(at: &str, message: &str) -> Explained {
-    if message.starts_with("invalid literal string") && at.is_empty() {
+    let nothing = message.starts_with("invalid literal string") && at.is_empty();
+    if nothing || message.ends_with("expected value") {
         return Explained::Structure("a value is missing".into());
     }
     let unquoted = [
@@ -339,4 +340,97 @@ fn explain(at: &str, message: &str) -> Explained {
         return Explained::Value(message.into());
     }
     Explained::Structure(message.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The text that is read in the end, and the slips as `line: message`.
+    fn mended(text: &str) -> (String, Vec<String>) {
+        let prepared = prepare(text);
+        let lines = Lines::new(text);
+        let mut slips: Vec<(usize, String)> = prepared
+            .slips
+            .iter()
+            .map(|slip| (lines.line(slip.span.start), slip.message.clone()))
+            .collect();
+        slips.sort();
+        let slips = slips
+            .into_iter()
+            .map(|(line, message)| format!("{line}: {message}"))
+            .collect();
+        (prepared.text.into_owned(), slips)
+    }
+
+    fn check(text: &str, read: &str, slips: &[&str]) {
+        let (text, found) = mended(text);
+        assert_eq!(text, read);
+        assert_eq!(found, slips);
+    }
+
+    #[test]
+    fn good_text_stays_as_it_is() {
+        let text = "a = [\n  { b = \"]\", c = '}' }, # ]\n]\nd = \"\"\"\n[\n\"\"\"\n";
+        check(text, text, &[]);
+    }
+
+    #[test]
+    fn brackets_are_closed_where_the_next_thing_begins() {
+        check(
+            "a = [{ b = [1 }]\n",
+            "a = [{ b = [1] }]\n",
+            &["1: `[` is never closed"],
+        );
+        check(
+            "a = [\n{ b = { c = 1 },\n{ d = 2 },\n]\n",
+            "a = [\n{ b = { c = 1 }},\n{ d = 2 },\n]\n",
+            &["2: `{` is never closed"],
+        );
+        check(
+            "a = [\n1, # x\n[b]\nc = 1\n",
+            "a = [\n1,] # x\n[b]\nc = 1\n",
+            &["1: `[` is never closed"],
+        );
+        check(
+            "a = [1\nb = 2\n",
+            "a = [1]\nb = 2\n",
+            &["1: `[` is never closed"],
+        );
+        check(
+            "a = [{ b = 1] },\n{ c = 2 }]\n",
+            "a = [{ b = 1  },\n{ c = 2 }]\n",
+            &["1: `]` closes nothing"],
+        );
+        check(
+            "a = [{ b = 1 }\n{ c = 2 }]\n",
+            "a = [{ b = 1 },\n{ c = 2 }]\n",
+            &["1: a comma is missing behind this"],
+        );
+    }
+
+    #[test]
+    fn quotes_are_closed_in_their_line() {
+        let slip = "1: the text that begins here is never closed";
+        check("a = \"x\nb = 1\n", "a = \"x\"\nb = 1\n", &[slip]);
+        check("a = [\"x]\nb = 1\n", "a = [\"x\"]\nb = 1\n", &[slip]);
+        check("a = '''x\n", "a = '''x'''\n", &[slip]);
+    }
+
+    #[test]
+    fn what_cannot_be_mended_is_taken_out_alone() {
+        let (text, slips) = mended("a = = 1\nb = 2\n");
+        assert_eq!(text, "       \nb = 2\n");
+        assert_eq!(slips.len(), 1, "{slips:?}");
+        let (text, slips) = mended("a = [\n{ b = , c },\n{ d = 1 },\n]\n");
+        assert_eq!(text, "a = [\n{         },\n{ d = 1 },\n]\n");
+        assert_eq!(slips, ["2: a value is missing"]);
+    }
+
+    #[test]
+    fn places_behind_what_was_put_in_are_those_of_the_file() {
+        let shift = Shift(vec![2, 2, 5]);
+        let back: Vec<usize> = (0..=9).map(|at| shift.back_one(at)).collect();
+        assert_eq!(back, [0, 1, 2, 2, 2, 3, 4, 5, 5, 6]);
+    }
 }

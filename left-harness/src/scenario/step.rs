@@ -93,7 +93,10 @@ impl<'r, 'd> Steps<'r, 'd> {
 
     fn step(&mut self, node: Node<'r, 'd>, level: Level) -> Option<Step> {
         self.count += 1;
-        let entries = node.entries("a step such as { start = \"a\" }")?;
+        let Some(entries) = node.entries("a step such as { start = \"a\" }") else {
+            self.world.lost_track();
+            return None;
+        };
         let Some(entry) = entries.first() else {
             self.reader.wrong(node.span, "a step without a word");
             return None;
@@ -106,7 +109,11 @@ impl<'r, 'd> Steps<'r, 'd> {
             self.reader.wrong(more.at, message);
         }
         let line = self.lines.line(entry.at.start);
-        let action = self.action(entry.key, entry.at, entry.value?, level)?;
+        let Some(value) = entry.value else {
+            self.world.lost_track();
+            return None;
+        };
+        let action = self.action(entry.key, entry.at, value, level)?;
         Some(Step { action, line })
     }
 
@@ -133,12 +140,13 @@ impl<'r, 'd> Steps<'r, 'd> {
         if !WORDS.contains(&word) {
             let message = format!("unknown step `{}`", tame(word));
             self.reader.unknown(at, message, word, WORDS);
-            // Whatever it was to do, nothing later can be blamed for lacking it.
-            self.world.paths_unsure = true;
-            self.world.running_unsure = true;
+            self.world.lost_track();
             return None;
         }
-        let fields = value.fields(format!("`{word}`"), at)?;
+        let Some(fields) = value.fields(format!("`{word}`"), at) else {
+            self.world.lost_track();
+            return None;
+        };
         let mut one = OneStep {
             fields,
             level,

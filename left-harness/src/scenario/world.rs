@@ -73,6 +73,13 @@ pub(super) struct World {
 }
 
 impl World {
+    /// A step could not be understood: nothing later can be blamed for lacking what it
+    /// was to do.
+    pub(super) fn lost_track(&mut self) {
+        self.paths_unsure = true;
+        self.running_unsure = true;
+    }
+
     pub(super) fn written(&mut self, path: &str, what: Known) {
         self.paths.insert(path.to_owned(), what);
         self.transfers = true;

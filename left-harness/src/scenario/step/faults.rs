@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::Action;
 use super::super::raw::Node;
 use super::super::units::{show_duration, show_size};
-use super::{OneStep, later};
+use super::OneStep;
 
 /// How long a fault lasts, and how often.
 struct Spell {
@@ -43,16 +43,12 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
 
     pub(super) fn cut(&mut self) -> Option<Action> {
         let on = self.on();
-        let ways = [
-            ("both", "both ways"),
-            ("in", "inwards"),
-            ("out", "outwards"),
-        ];
+        let ways = [("both", ""), ("in", ", inwards"), ("out", ", outwards")];
         let way = self
             .fields
             .may("way")
-            .map_or(Some("both ways"), |node| node.word(&ways));
-        self.fault("cut", on, |on| Some(format!("cut {on} off, {}", way?)))
+            .map_or(Some(""), |node| node.word(&ways));
+        self.fault("cut", on, |on| Some(format!("cut {on} off{}", way?)))
     }
 
     pub(super) fn fill(&mut self) -> Option<Action> {
@@ -90,19 +86,24 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
         }
         self.world().running_unsure |= on.is_none();
         let (on, when, spell) = (on?, when?, spell?);
-        let text = text(&on)?;
-        let Action::Later { text, .. } = later(word, &on, text, when) else {
-            return None;
+        let (text, spell) = (text(&on)?, spell.text);
+        let text = match when {
+            Some(when) => format!("{text} {}{spell}", when.beside(std::slice::from_ref(&on))),
+            None => format!("{text}{spell}"),
         };
         Some(Action::Later {
             word,
             on: vec![on],
-            text: format!("{text}{}", spell.text),
+            text,
         })
     }
 
     fn spell(&mut self) -> Option<Spell> {
         let lasts = self.fields.may("for").map(Node::duration);
+        if lasts == Some(Some(Duration::ZERO)) {
+            let at = self.fields.place("for");
+            self.steps.reader.wrong(at, "a fault of no time is none");
+        }
         let every = self.fields.may("every").map(Node::duration);
         let times = self.fields.may("times").map(|node| node.count(1, 1000));
         for (key, other) in [("every", "times"), ("times", "every")] {
