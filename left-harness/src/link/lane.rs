@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -18,12 +18,19 @@ use super::wire::Wire;
 /// The most that one write hands over. It bounds how long the lock is held.
 pub(super) const WRITE_BYTES_MAX: usize = 64 << 10;
 
+/// How long a lane waits at a point without a hold until whoever waits for the
+/// point has been told. On a busy machine the scheduler lets a woken thread
+/// wait for milliseconds, in which a fast link moves megabytes: that would be
+/// our slowness in the race, not that of what is tested.
+const NOTICE_MAX: Duration = Duration::from_millis(5);
+
 /// What happens to the bytes when an armed point is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
     /// The wire stands still at exactly that byte, both ways, until released.
     UntilReleased,
-    /// They flow on; what wants to strike there races with them.
+    /// They flow on as soon as [`Armed::fired`] has been told (or a few
+    /// milliseconds later); what strikes there races with them.
     No,
 }
 
@@ -41,18 +48,22 @@ struct Gate {
     /// Counted, ever.
     written: u64,
     points: Vec<Arc<Point>>,
+    /// Has fired without a hold and is not noticed yet; no longer than until then.
+    noticing: Option<(Arc<Point>, Instant)>,
     bucket: Option<Bucket>,
 }
 
 /// A place in the stream of a lane where somebody waits.
 #[derive(Debug)]
-struct Point {
+pub(super) struct Point {
     /// Counted bytes when it was armed.
     from: u64,
     /// As many bytes later it fires.
     bytes: u64,
     hold: Hold,
     fired: watch::Sender<Option<u64>>,
+    /// Whoever waited knows, or does not want to know any more.
+    noticed: watch::Sender<bool>,
 }
 
 /// What came of a write.
@@ -60,12 +71,12 @@ struct Point {
 pub(super) enum Written {
     /// So much is written and counted.
     Bytes(usize),
-    /// So much, and the last byte reached a point: let who waits for it run.
-    Reached(usize),
     /// The socket takes nothing now.
     Full,
     /// The wire stands still.
     Still,
+    /// A point has just fired: see [`Point::is_noticed`], until then at most.
+    Noticing(Arc<Point>, Instant),
     /// The rate is used up until then.
     Later(Instant),
 }
@@ -80,6 +91,7 @@ impl Lane {
             gate: Mutex::new(Gate {
                 written: 0,
                 points: Vec::new(),
+                noticing: None,
                 bucket,
             }),
         }
@@ -114,6 +126,12 @@ impl Lane {
         if self.wire.is_still() {
             return Ok(Written::Still);
         }
+        if let Some((point, until)) = &gate.noticing {
+            if !*point.noticed.borrow() && Instant::now() < *until {
+                return Ok(Written::Noticing(point.clone(), *until));
+            }
+            gate.noticing = None;
+        }
         let before = gate.written;
         let mut limit = bytes.len().min(WRITE_BYTES_MAX);
         for point in &gate.points {
@@ -135,10 +153,8 @@ impl Lane {
         if let Some(bucket) = &mut gate.bucket {
             bucket.take(done);
         }
-        Ok(match gate.fire(&self.wire) {
-            Fired::Some => Written::Reached(done),
-            Fired::None => Written::Bytes(done),
-        })
+        gate.fire(&self.wire);
+        Ok(Written::Bytes(done))
     }
 
     /// Waits for `bytes` more from now on.
@@ -150,6 +166,7 @@ impl Lane {
             bytes,
             hold,
             fired: watch::Sender::new(None),
+            noticed: watch::Sender::new(false),
         });
         gate.points.push(point.clone());
         // Nothing more to wait for is reached already.
@@ -164,6 +181,7 @@ impl Lane {
     fn disarm(&self, point: &Arc<Point>) {
         let mut gate = self.gate();
         gate.points.retain(|other| !Arc::ptr_eq(other, point));
+        point.noticed.send_replace(true);
         let has_fired = point.fired.borrow().is_some();
         drop(gate);
         if has_fired && point.hold == Hold::UntilReleased {
@@ -182,31 +200,32 @@ impl Point {
     fn left(&self, written: u64) -> u64 {
         self.bytes.saturating_sub(written - self.from)
     }
-}
 
-enum Fired {
-    Some,
-    None,
+    /// Ends when whoever waits for the point has been told.
+    pub(super) async fn is_noticed(&self) {
+        // It only fails when the sender is gone, and that is `self`.
+        let _ = self.noticed.subscribe().wait_for(|noticed| *noticed).await;
+    }
 }
 
 impl Gate {
     /// Fires and forgets every point that is reached.
-    fn fire(&mut self, wire: &Wire) -> Fired {
+    fn fire(&mut self, wire: &Wire) {
         let written = self.written;
-        let mut fired = Fired::None;
-        self.points.retain(|point| {
-            if point.left(written) > 0 {
-                return true;
-            }
+        let (fired, waiting) = std::mem::take(&mut self.points)
+            .into_iter()
+            .partition::<Vec<_>, _>(|point| point.left(written) == 0);
+        self.points = waiting;
+        for point in fired {
             // First the wire, under the lane's lock: whoever writes next sees it.
             if point.hold == Hold::UntilReleased {
                 wire.hold();
             }
             point.fired.send_replace(Some(written - point.from));
-            fired = Fired::Some;
-            false
-        });
-        fired
+            if point.hold == Hold::No {
+                self.noticing = Some((point, Instant::now() + NOTICE_MAX));
+            }
+        }
     }
 }
 
@@ -226,7 +245,10 @@ impl Armed {
         // Copied out at once: the guard may not be held over an await.
         let reached = fired.wait_for(Option::is_some).await.map(|bytes| *bytes);
         match reached {
-            Ok(bytes) => bytes.unwrap_or(self.point.bytes),
+            Ok(bytes) => {
+                self.point.noticed.send_replace(true);
+                bytes.unwrap_or(self.point.bytes)
+            }
             // The sender is ours and lives.
             Err(_) => std::future::pending().await,
         }

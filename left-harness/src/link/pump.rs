@@ -19,41 +19,6 @@ const DELAYED_PIECES_MAX: usize = 512;
 /// The longest piece of a delayed direction.
 const DELAYED_PIECE_BYTES: usize = WRITE_BYTES_MAX;
 
-/// Two joined sockets. Unless they ended in order, dropping them resets both.
-#[derive(Debug)]
-pub(super) struct Pair {
-    /// Towards the host that dialled.
-    pub near: TcpStream,
-    /// Towards the host that it dialled.
-    pub far: TcpStream,
-    ended_in_order: bool,
-}
-
-impl Pair {
-    pub(super) fn new(near: TcpStream, far: TcpStream) -> Self {
-        Self {
-            near,
-            far,
-            ended_in_order: false,
-        }
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        if !self.ended_in_order {
-            reset_on_drop(&self.near);
-            reset_on_drop(&self.far);
-        }
-    }
-}
-
-/// Makes closing the socket a reset, which is what its other end then sees.
-pub(super) fn reset_on_drop(socket: &TcpStream) {
-    // A socket that refuses is dead already, and has no other end to tell.
-    let _ = socket.set_zero_linger();
-}
-
 /// The lanes of a connection, as seen from who dialled.
 #[derive(Debug, Clone)]
 pub(super) struct Lanes {
@@ -63,15 +28,20 @@ pub(super) struct Lanes {
     pub back: Arc<Lane>,
 }
 
-/// Carries a connection to its end. A reset on either side resets both.
-pub(super) async fn carry(mut pair: Pair, lanes: &Lanes, delay: Option<Duration>) {
+/// Carries a connection to its end: from `near`, who dialled, to `far` and
+/// back. Both sockets come with a linger of zero, so that dropping them, for
+/// whatever reason and also when this task is aborted, resets both sides. Only
+/// what ended in order on both sides is closed in order.
+pub(super) async fn carry(near: TcpStream, far: TcpStream, lanes: &Lanes, delay: Option<Duration>) {
     // Both directions in one task: the first to see a reset ends the other
     // before that one can mistake the dead socket for one that was closed.
-    let there = one_way(&pair.near, &pair.far, &lanes.there, delay);
-    let back = one_way(&pair.far, &pair.near, &lanes.back, delay);
-    let both = tokio::try_join!(there, back);
-    if both.is_ok() {
-        pair.ended_in_order = true;
+    let there = one_way(&near, &far, &lanes.there, delay);
+    let back = one_way(&far, &near, &lanes.back, delay);
+    if tokio::try_join!(there, back).is_ok() {
+        for socket in [&near, &far] {
+            // A socket that refuses is dead already, with nobody left to tell.
+            let _ = rustix::net::sockopt::set_socket_linger(socket, None);
+        }
     }
 }
 
@@ -90,7 +60,14 @@ async fn one_way(
 async fn at_once(from: &TcpStream, to: &TcpStream, lane: &Lane) -> io::Result<()> {
     let mut buffer = vec![0; READ_BYTES];
     loop {
-        let read = read(from, &mut buffer).await?;
+        let read = match read(from, &mut buffer).await {
+            Ok(read) => read,
+            Err(error) => {
+                // A reset does not cross a wire that stands still either.
+                lane.wire().moves().await;
+                return Err(error);
+            }
+        };
         if read == 0 {
             return end(to, lane).await;
         }
@@ -175,12 +152,6 @@ async fn write_all(to: &TcpStream, mut bytes: &[u8], lane: &Lane) -> io::Result<
                 // A busy connection must not starve what else the runtime does.
                 tokio::task::coop::consume_budget().await;
             }
-            Written::Reached(done) => {
-                bytes = &bytes[done..];
-                careful = false;
-                // Who waits for this byte runs before the next one is written.
-                tokio::task::yield_now().await;
-            }
             Written::Full => to.writable().await?,
             Written::Still => {
                 lane.wire().moves().await;
@@ -189,6 +160,10 @@ async fn write_all(to: &TcpStream, mut bytes: &[u8], lane: &Lane) -> io::Result<
                 // to it. The answer to a single byte tells, so that a
                 // bufferful is not counted as delivered to the dead.
                 careful = has_closed(to);
+            }
+            Written::Noticing(point, until) => {
+                // Too late is as good: then it flows on.
+                let _ = tokio::time::timeout_at(until.into(), point.is_noticed()).await;
             }
             Written::Later(when) => tokio::time::sleep_until(when.into()).await,
         }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::lane::{Armed, Hold, Lane};
-use super::pump::{self, Lanes, Pair};
+use super::pump::{self, Lanes};
 use super::wire::Wire;
 use crate::scenario::LinkSpec;
 
@@ -263,13 +263,12 @@ async fn connect(near: TcpStream, route: Route, lanes: Lanes, delay: Option<Dura
     if let Some(delay) = delay {
         tokio::time::sleep(delay).await;
     }
-    match tokio::time::timeout(DIAL_TIMEOUT, dial(route.source, route.dial)).await {
-        Ok(Ok(far)) => {
-            let _ = near.set_nodelay(true);
-            pump::carry(Pair::new(near, far), &lanes, delay).await;
-        }
-        // Nobody listens there: the dialler is to see that, not a polite end.
-        Ok(Err(_)) | Err(_) => pump::reset_on_drop(&near),
+    // Nobody listens there: dropping the socket resets it, and the dialler sees
+    // that rather than a polite end.
+    let dialling = dial(route.source, route.dial);
+    if let Ok(Ok(far)) = tokio::time::timeout(DIAL_TIMEOUT, dialling).await {
+        let _ = near.set_nodelay(true);
+        pump::carry(near, far, &lanes, delay).await;
     }
 }
 
@@ -293,6 +292,8 @@ fn socket_for(address: SocketAddr) -> io::Result<TcpSocket> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
+    // Dropped is reset, see `pump::carry`. What is accepted inherits it.
+    socket.set_zero_linger()?;
     // Before listening or dialling: TCP settles its window scale then. What is
     // accepted inherits them.
     socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;

@@ -365,6 +365,31 @@ async fn cut_wire_is_silent_until_healed_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_wire_hides_a_reset_until_healed() {
+    let wired = Wired::up().await;
+    let (mut near, far) = wired.connect().await;
+    wired.link.cut("a", "b");
+    far.set_zero_linger().unwrap();
+    drop(far);
+    let quiet = Duration::from_millis(50);
+    let early = tokio::time::timeout(quiet, near.read(&mut [0; 1])).await;
+    assert!(early.is_err(), "the reset came over a cut wire: {early:?}");
+    wired.link.heal("a", "b");
+    assert!(is_reset(soon(near.read(&mut [0; 1])).await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn point_that_nobody_looks_at_does_not_stop_the_bytes() {
+    let wired = Wired::up().await;
+    let (near, mut far) = wired.connect().await;
+    let mut armed = wired.link.arm("a", "b", 1000, Hold::No);
+    let sending = send(near, content(9, MIB));
+    receive(&mut far, MIB).await;
+    assert_eq!(soon(armed.fired()).await, 1000);
+    soon(sending).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_link_keeps_its_rate_for_each_direction() {
     let rate = 4 * MIB as u64;
     let spec = LinkSpec {

@@ -9,6 +9,8 @@ const LABEL_COLUMNS_MAX: usize = 28;
 const BAR_COLUMNS_MIN: usize = 8;
 /// A shorter one is not worth what stands behind it.
 const BAR_COLUMNS_GOOD: usize = 20;
+/// What stands behind is cut to this at least, or left away.
+const BEHIND_COLUMNS_MIN: usize = 12;
 /// A longer one shows no more.
 const BAR_COLUMNS_MAX: usize = 48;
 
@@ -37,7 +39,6 @@ impl Bar {
     /// Exactly the line, at most so many columns wide.
     pub fn line(&self, columns: usize, charset: Charset) -> String {
         let label = charset.fit(&self.label, LABEL_COLUMNS_MAX.min(columns / 3));
-        let figures = self.figures();
         let mut behind = Vec::new();
         for (_, mark) in &self.marks {
             behind.push(format!("{} {mark}", mark_glyph(charset)));
@@ -46,8 +47,19 @@ impl Bar {
             behind.push(self.note.clone());
         }
         let behind = behind.join("  ");
+        // In a narrow terminal the last figures go first: the bar says more.
+        let mut figures = self.figures();
+        let mut room = 0;
+        while !figures.is_empty() {
+            let taken = text::width(&label) + 3 + text::width(&figures.join("  "));
+            room = columns.saturating_sub(taken);
+            if room >= BAR_COLUMNS_GOOD || figures.len() == 1 {
+                break;
+            }
+            figures.pop();
+        }
+        let figures = figures.join("  ");
         // Room for everything if the bar is short, else a bar worth looking at.
-        let room = columns.saturating_sub(text::width(&label) + 3 + text::width(&figures));
         let room = room
             .saturating_sub(text::width(&behind) + 2)
             .max(room.min(BAR_COLUMNS_GOOD))
@@ -59,7 +71,9 @@ impl Bar {
         }
         line.push_str("  ");
         line.push_str(&figures);
-        if !behind.is_empty() {
+        // A few letters of it are worth nothing.
+        let left = columns.saturating_sub(text::width(&line) + 2);
+        if !behind.is_empty() && left >= text::width(&behind).min(BEHIND_COLUMNS_MIN) {
             line.push_str("  ");
             line.push_str(&behind);
         }
@@ -90,7 +104,8 @@ impl Bar {
         usize::try_from(column).unwrap_or(columns).min(columns)
     }
 
-    fn figures(&self) -> String {
+    /// The most important first; at least one.
+    fn figures(&self) -> Vec<String> {
         let mut figures = Vec::new();
         if self.total > 0 {
             let percent = self.done as f64 * 100.0 / self.total as f64;
@@ -110,7 +125,7 @@ impl Bar {
         {
             figures.push(format!("{} to go", text::seconds(eta)));
         }
-        figures.join("  ")
+        figures
     }
 }
 
@@ -170,6 +185,12 @@ mod tests {
                 assert!(text::width(&line) <= columns, "{columns}: {line}");
             }
         }
+    }
+
+    #[test]
+    fn narrow_line_keeps_its_bar() {
+        let line = transfer(128 * MIB, &[103 * MIB]).line(40, Charset::Ascii);
+        assert_eq!(line, "a → b ########X#..........   50 %");
     }
 
     #[test]

@@ -108,21 +108,36 @@ impl Lines {
         self.charset.show(format!("{step} {text}").trim_end())
     }
 
-    /// The line for an event that ends or tells something; none for the rest.
-    pub fn of(&mut self, event: &Event) -> Option<Line> {
+    /// The lines for an event that ends or tells something; none for the rest.
+    pub fn of(&mut self, event: &Event) -> Vec<Line> {
+        let mut lines: Vec<_> = self.first(event).into_iter().collect();
+        if let EventKind::RunStarted {
+            run,
+            lab,
+            sut,
+            seed,
+            ..
+        } = &event.kind
+        {
+            let note = format!("lab {lab}, {sut}, seed {seed}");
+            lines.push(Line {
+                sign: Sign::Info,
+                depth: 0,
+                text: self.charset.show(run),
+                note: self.charset.show(&note),
+                seconds: None,
+            });
+        }
+        lines
+    }
+
+    fn first(&mut self, event: &Event) -> Option<Line> {
         let (sign, text, note, seconds) = match &event.kind {
             EventKind::RunStarted {
-                run,
-                scenario,
-                about,
-                lab,
-                sut,
-                seed,
-                ..
+                scenario, about, ..
             } => {
                 self.steps.clear();
-                let note = format!("{about} [run {run}, lab {lab}, {sut}, seed {seed}]");
-                (Sign::Title, scenario.clone(), note, None)
+                (Sign::Title, scenario.clone(), about.clone(), None)
             }
             EventKind::StepStarted { step, text, .. } => {
                 self.steps.insert(step.clone(), text.clone());
@@ -185,14 +200,27 @@ impl Lines {
 impl Line {
     /// Everything behind the sign: text, note and seconds.
     pub fn body(&self) -> String {
-        let mut body = self.text.clone();
-        if !self.note.is_empty() {
-            body.push_str(": ");
-            body.push_str(&self.note);
-        }
-        if let Some(seconds) = self.seconds {
-            body.push_str(&format!(" ({})", text::seconds(seconds)));
-        }
-        body
+        format!("{}{}", self.words(), self.took())
+    }
+
+    /// The same within so many columns; the seconds are always there.
+    pub fn body_within(&self, columns: usize, charset: Charset) -> String {
+        let took = self.took();
+        let left = columns.saturating_sub(text::width(&took));
+        charset.fit(
+            &format!("{}{took}", charset.fit(&self.words(), left)),
+            columns,
+        )
+    }
+
+    fn words(&self) -> String {
+        let indent = "  ".repeat(self.depth);
+        let colon = if self.note.is_empty() { "" } else { ": " };
+        format!("{indent}{}{colon}{}", self.text, self.note)
+    }
+
+    fn took(&self) -> String {
+        let seconds = self.seconds.map(text::seconds);
+        seconds.map_or(String::new(), |seconds| format!(" ({seconds})"))
     }
 }

@@ -42,10 +42,9 @@ impl<W: Write> Plain<W> {
         }
     }
 
-    fn say(&mut self, word: &str, depth: usize, text: &str) {
+    fn say(&mut self, word: &str, text: &str) {
         // If nobody reads any more there is nobody to tell.
-        let indent = "  ".repeat(depth);
-        let _ = writeln!(self.out, "{word:<8} {indent}{text}");
+        let _ = writeln!(self.out, "{word:<8} {text}");
     }
 
     fn progress(&mut self, at: f64, task: &str, done: u64, total: u64, unit: Unit) {
@@ -67,11 +66,7 @@ impl<W: Write> Plain<W> {
         }
         *before = now;
         let task = self.charset.show(task);
-        self.say(
-            "progress",
-            0,
-            &format!("{task}: {}", share(done, total, unit)),
-        );
+        self.say("progress", &format!("{task}: {}", share(done, total, unit)));
     }
 }
 
@@ -95,8 +90,8 @@ fn share(done: u64, total: u64, unit: Unit) -> String {
 
 impl<W: Write + Send> Reporter for Plain<W> {
     fn event(&mut self, event: &Event) -> Result<(), String> {
-        if let Some(line) = self.lines.of(event) {
-            self.say(line.sign.word(), line.depth, &line.body());
+        for line in self.lines.of(event) {
+            self.say(line.sign.word(), &line.body());
         }
         match &event.kind {
             EventKind::Progress {
@@ -120,7 +115,7 @@ impl<W: Write + Send> Reporter for Plain<W> {
                     share(*at, total, unit),
                     self.charset.show(task)
                 );
-                self.say("mark", 0, &text);
+                self.say("mark", &text);
             }
             EventKind::RunStarted { .. } => self.tasks.clear(),
             _ => {}

@@ -190,17 +190,18 @@ fn style(template: &str) -> ProgressStyle {
 /// width, what did not may wrap: there the end matters.
 fn draw(line: &Line, columns: usize, charset: Charset) -> String {
     let sign = line.sign.glyph(charset);
-    let indent = "  ".repeat(line.depth);
-    let mut body = format!("{indent}{}", line.body());
-    if matches!(line.sign, Sign::Ended(Outcome::Ok) | Sign::Info) {
-        body = charset.fit(&body, columns.saturating_sub(text::width(sign) + 1));
-    }
+    let body = match line.sign {
+        Sign::Ended(Outcome::Ok) | Sign::Info => {
+            line.body_within(columns.saturating_sub(text::width(sign) + 1), charset)
+        }
+        _ => line.body(),
+    };
     format!("\x1b[{}m{sign}\x1b[0m {body}", line.sign.colour())
 }
 
 impl Reporter for Progress {
     fn event(&mut self, event: &Event) -> Result<(), String> {
-        let line = self.lines.of(event);
+        let lines = self.lines.of(event);
         match &event.kind {
             EventKind::PhaseStarted { phase } => {
                 self.spin(format!("phase {phase}"), self.charset.show(phase));
@@ -241,8 +242,8 @@ impl Reporter for Progress {
             EventKind::RunStarted { .. } | EventKind::RunEnded { .. } => self.clear(),
             _ => {}
         }
-        if let Some(line) = line {
-            self.say(&line);
+        for line in &lines {
+            self.say(line);
         }
         Ok(())
     }
@@ -270,8 +271,8 @@ mod tests {
             "\x1b[32m✓\x1b[0m   2.1 write big.bin: 256 MiB (0.84 s)"
         );
         assert_eq!(
-            draw(&line, 16, Charset::Unicode),
-            "\x1b[32m✓\x1b[0m   2.1 write b…"
+            draw(&line, 22, Charset::Unicode),
+            "\x1b[32m✓\x1b[0m   2.1 writ… (0.84 s)"
         );
         line.sign = Sign::Ended(Outcome::Fail);
         assert_eq!(
