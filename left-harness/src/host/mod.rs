@@ -1,9 +1,9 @@
 //! A machine with an SSH door: the connection to it, and a server that is one.
 //!
 //! In reading order: [`remote`] is the seam, all that the rest of the harness
-//! knows of a host. [`ssh`] implements it: `program` runs programs and `sftp`
-//! moves files, over the one socket that `wire` keeps from blocking; [`shell`]
-//! alone quotes. [`server`] is the other end, for labs without machines. No
+//! knows of a host. [`ssh`] implements it: `door` gets in, `program` runs programs
+//! and `sftp` moves files, over the one socket that `wire` keeps from blocking;
+//! [`shell`] alone quotes. [`server`] is the other end, for labs without machines. No
 //! other module speaks SSH, and nothing here knows scenarios, labs or programs
 //! under test.
 
@@ -11,6 +11,7 @@ pub mod remote;
 
 pub mod ssh;
 
+mod door;
 mod program;
 mod sftp;
 
