@@ -26,8 +26,9 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::keys::{PublicKey, generate};
 
-/// Messages of one channel that wait for its program. A program that leaves its
-/// input alone may let 256 MiB wait before it holds up the connection.
+/// Messages of one channel that wait for its task: 256 MiB at most, and only where
+/// a client asks for much more than it reads. A short queue would let such a
+/// client block its own connection.
 const CHANNEL_MESSAGES_MAX: usize = 8192;
 
 /// Programs and file channels of all connections at once.

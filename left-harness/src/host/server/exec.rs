@@ -21,11 +21,11 @@ use super::{Shared, stopped};
 /// How long a program may go on after its channel is gone.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Input that a program has not taken. Beyond it the connection waits for it.
+/// Input that a program has not taken. Beyond it the rest waits in the connection.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
-/// How long a program may hold up its connection before it is killed.
-const STALL_MAX: Duration = Duration::from_secs(30);
+/// How long a program with so much input may take none of it before it is killed.
+const STALL_MAX: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 30 });
 
 /// One read from a pipe, which holds 64 KiB.
 const PIECE_BYTES: usize = 64 << 10;

@@ -75,6 +75,29 @@ async fn much_in_both_directions_disturbs_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_that_send_and_receive_much_do_not_lock_each_other() {
+    let host = Host::up().await;
+    let ssh = Arc::new(host.connect().await);
+    let much = content("many", 16 << 20);
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..12 {
+        let (ssh, much) = (ssh.clone(), much.clone());
+        all.spawn(async move {
+            let mut echo = Command::new(["cat"]).deadline(Duration::from_secs(120));
+            echo.stdin = much.clone();
+            assert!(
+                ok(&ssh, echo).await.stdout == much,
+                "what came back differs"
+            );
+        });
+    }
+    while let Some(one) = all.join_next().await {
+        one.unwrap();
+    }
+    host.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_leaves_its_input_alone_disturbs_nobody() {
     let host = Host::up().await;
     let ssh = host.connect().await;
@@ -217,5 +240,48 @@ async fn a_lost_channel_ends_the_group_but_not_a_session_of_its_own() {
     assert!(runs(&own), "a session of its own must live on");
     let own = rustix::process::Pid::from_raw(own.trim().parse().unwrap()).unwrap();
     rustix::process::kill_process(own, rustix::process::Signal::KILL).unwrap();
+    host.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_nobody_listens_to_is_given_up_in_the_end() {
+    let host = Host::up().await;
+    let ssh = host.connect().await;
+    let mut talker = ssh.spawn(sh("echo $$; exec cat /dev/zero")).await.unwrap();
+    let pid = match talker.said.recv().await {
+        Some(Said::Stdout(pid)) => {
+            let digits = pid.split(|byte| *byte == b'\n').next().unwrap();
+            String::from_utf8(digits.to_vec()).unwrap()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert!(runs(&pid));
+    wait_until(|| runs(&pid), |runs| !runs).await;
+    ok(&ssh, Command::new(["true"]).deadline(SOON)).await;
+    let last = loop {
+        match talker.said.recv().await {
+            Some(Said::Stdout(_)) => {}
+            other => break other,
+        }
+    };
+    match last {
+        Some(Said::Lost(error)) => {
+            assert!(error.to_string().contains("nobody took"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    host.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_never_takes_a_flood_of_input_is_killed() {
+    let host = Host::up().await;
+    let ssh = host.connect().await;
+    // More than the server keeps for one program.
+    let mut deaf = sh("sleep 1000").deadline(SOON);
+    deaf.stdin = vec![0; 96 << 20];
+    let out = ssh.exec(deaf).await;
+    assert!(matches!(out, Err(RemoteError::Lost { .. })), "{out:?}");
+    ok(&ssh, Command::new(["true"]).deadline(SOON)).await;
     host.server.stop().await;
 }
