@@ -831,8 +831,9 @@ impl Engine {
         });
         self.context.reporter.update(|activity| {
             activity.receiving = busy;
-            if at_end {
+            if at_end && activity.withheld != withheld {
                 activity.withheld = withheld;
+                self.context.reporter.mark_changed();
             }
             activity.exchanged = exchanged;
         });
