@@ -8,18 +8,18 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{
-    AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat, fsync,
-    futimens, linkat, mkdirat, openat, renameat, renameat_with, statat, symlinkat, unlinkat,
+    AtFlags, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat,
+    fsync, futimens, linkat, mkdirat, openat, renameat, renameat_with, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
 use crate::entry::{Body, ContentId, Entry, Mtime};
 use crate::index::{Change, Index};
-use crate::part::{part_name, remove_part};
+use crate::part::{STAGED, part_name, remove_part};
 use crate::path::RelPath;
 use crate::plan::conflict_name;
 use crate::record::{Record, Stamp};
-use crate::share::{Share, is_dir, stamp};
+use crate::share::{Share, is_dir, is_link, stamp};
 
 /// How a job changes the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -267,10 +267,7 @@ fn place(
         Some(part) => fstat(part)?,
         None => statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?,
     };
-    Ok(Outcome::Done {
-        stamp: stamp(&now),
-        copy,
-    })
+    Ok(done(&now, copy))
 }
 
 /// Creates what was not there; `false` when something is there by now.
@@ -352,26 +349,32 @@ fn exchange(
 
 /// Makes what is to be exchanged in, beside the parts; answers its name.
 fn stage(share: &Share, job: &Job) -> io::Result<String> {
-    const STAGED: &str = "staged";
     let parts = share.parts();
-    let clear = || {
-        let _ = unlinkat(parts, STAGED, AtFlags::empty());
-        let _ = unlinkat(parts, STAGED, AtFlags::REMOVEDIR);
-    };
     match &job.target.body {
         Body::File { id, .. } => return Ok(part_name(*id)),
         Body::Link { target } => {
-            clear();
+            clear_staged(share)?;
             symlinkat(&target[..], parts, STAGED)?;
         }
         Body::Dir => {
-            clear();
+            clear_staged(share)?;
             mkdirat(parts, STAGED, Mode::from(0o700))?;
             change_mode(&open_to_change(parts, STAGED.as_bytes())?, job.target.mode)?;
         }
         Body::Deleted => return Err(Errno::INVAL.into()),
     }
     Ok(STAGED.to_owned())
+}
+
+/// Removes what an exchange that failed has left; a file is never ours.
+fn clear_staged(share: &Share) -> io::Result<()> {
+    match statat(share.parts(), STAGED, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+        Ok(found) if is_dir(&found) => Ok(unlinkat(share.parts(), STAGED, AtFlags::REMOVEDIR)?),
+        Ok(found) if is_link(&found) => Ok(unlinkat(share.parts(), STAGED, AtFlags::empty())?),
+        Ok(_) => Err(Errno::EXIST.into()),
+    }
 }
 
 /// Gives the losing version its second name before it loses the first, so
@@ -432,10 +435,16 @@ fn set_metadata(share: &Share, job: &Job) -> io::Result<Outcome> {
         set_mtime(&file, mtime)?;
     }
     fsync(&file)?;
-    Ok(Outcome::Done {
-        stamp: stamp(&fstat(&file)?),
-        copy: None,
-    })
+    Ok(done(&fstat(&file)?, None))
+}
+
+fn done(now: &Stat, copy: Option<RelPath>) -> Outcome {
+    let now = stamp(now);
+    let trusted = now.would_show_a_write();
+    Outcome::Done {
+        stamp: Stamp { trusted, ..now },
+        copy,
+    }
 }
 
 /// Opens a file or folder so that its metadata can be changed by descriptor.

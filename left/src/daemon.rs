@@ -433,13 +433,12 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
 fn apply_all(
     share: &Share,
     index: &Index,
-    jobs: &Receiver<(Job, Option<File>)>,
+    jobs: &Receiver<Box<(Job, Option<File>)>>,
     events: &SyncSender<Event>,
 ) {
     while let Ok(first) = jobs.recv() {
-        let batch = std::iter::once(first)
-            .chain(jobs.try_iter().take(BATCH_JOBS - 1))
-            .collect();
+        let rest = jobs.try_iter().take(BATCH_JOBS - 1);
+        let batch = std::iter::once(first).chain(rest).map(|job| *job).collect();
         if events
             .send(Event::Applied(apply(share, index, batch)))
             .is_err()
@@ -462,18 +461,17 @@ fn scan_always(
                 share.path().as_os_str().as_encoded_bytes(),
             )));
         }
-        let began = Instant::now();
         let mut sink = |observations| events.send(Event::Observed(observations)).map_err(|_| ());
-        let restless = match scanner.scan(&mut sink)? {
-            ScanEnd::Complete { restless } => restless,
+        let (restless, walked) = match scanner.scan(&mut sink)? {
+            ScanEnd::Complete { restless, walked } => (restless, walked),
             ScanEnd::Stopped => return Ok(()),
         };
         if events.send(Event::Scanned).is_err() {
             return Ok(());
         }
-        let rest = (began.elapsed() * SCAN_REST_FACTOR).clamp(SCAN_EVERY_MIN, SCAN_EVERY_MAX);
+        let rest = (walked * SCAN_REST_FACTOR).clamp(SCAN_EVERY_MIN, SCAN_EVERY_MAX);
         let rest = if restless {
-            SCAN_EVERY_RESTLESS.max(began.elapsed())
+            SCAN_EVERY_RESTLESS.max(walked)
         } else {
             rest
         };

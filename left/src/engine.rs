@@ -11,7 +11,7 @@ use crate::apply::{How, Job, Outcome};
 use crate::entry::{Body, ContentId, Entry};
 use crate::events::Reporter;
 use crate::index::{Change, Heard, Index, IndexError};
-use crate::part::remove_all_parts;
+use crate::part::{remove_all_parts, remove_part};
 use crate::path::RelPath;
 use crate::plan::{Action, changed_here, plan};
 use crate::record::Record;
@@ -101,7 +101,7 @@ pub struct EngineContext {
     /// Where news goes.
     pub reporter: Arc<Reporter>,
     /// The thread that changes the share.
-    pub applier: SyncSender<(Job, Option<File>)>,
+    pub applier: SyncSender<Box<(Job, Option<File>)>>,
     /// Makes the scanner look again soon.
     pub look_again: SyncSender<()>,
 }
@@ -241,10 +241,7 @@ impl Engine {
                 session,
                 job,
                 result,
-            } => {
-                self.take_fetched(session, *job, result);
-                Ok(())
-            }
+            } => self.take_fetched(session, *job, result),
             Event::Applied(results) => self.take_applied(results),
             Event::Stop => Ok(()),
         }
@@ -561,7 +558,7 @@ impl Engine {
                     Some((id, size)) if size > 0 => {
                         self.contents.insert(id);
                         self.in_flight.insert(path, Stage::Fetching(Some(id)));
-                        notes.try_send(Note::Fetch(job)).is_ok()
+                        notes.try_send(Note::Fetch(Box::new(job))).is_ok()
                     }
                     _ => self.hand_to_applier(job, None),
                 };
@@ -591,18 +588,31 @@ impl Engine {
             (part, _) => part,
         };
         self.in_flight.insert(job.path.clone(), Stage::Applying(id));
-        self.context.applier.try_send((job, part)).is_ok()
+        self.context.applier.try_send(Box::new((job, part))).is_ok()
     }
 
-    fn take_fetched(&mut self, session: u64, job: Job, result: Result<File, Missed>) {
+    fn take_fetched(
+        &mut self,
+        session: u64,
+        job: Job,
+        result: Result<File, Missed>,
+    ) -> Result<(), IndexError> {
         if !matches!(self.in_flight.get(&job.path), Some(Stage::Fetching(_))) {
-            return;
+            return Ok(());
         }
         let here = self
             .session
             .as_ref()
             .is_some_and(|known| known.id == session);
         match result {
+            // The peer deleted it meanwhile; a version that was only replaced
+            // is whole and comes first, so that a busy file does arrive.
+            Ok(_) if !self.is_wanted(&job.path)? => {
+                if let Some((id, _)) = job.content() {
+                    remove_part(&self.context.share, id);
+                }
+                self.finish(&job);
+            }
             Ok(part) => {
                 if !self.hand_to_applier(job, Some(part)) {
                     self.hang_up("this side cannot keep up");
@@ -611,7 +621,7 @@ impl Engine {
             Err(missed) => {
                 self.finish(&job);
                 if !here {
-                    return;
+                    return Ok(());
                 }
                 match missed {
                     // A newer version is listed as soon as the peer has seen it.
@@ -628,6 +638,12 @@ impl Engine {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn is_wanted(&self, path: &RelPath) -> Result<bool, IndexError> {
+        let want = self.context.index.want(path)?;
+        Ok(want.is_some_and(|want| !want.is_deleted()))
     }
 
     fn take_applied(&mut self, results: Vec<(Job, Outcome)>) -> Result<(), IndexError> {
@@ -815,8 +831,9 @@ impl Engine {
         });
         self.context.reporter.update(|activity| {
             activity.receiving = busy;
-            if at_end {
+            if at_end && activity.withheld != withheld {
                 activity.withheld = withheld;
+                self.context.reporter.mark_changed();
             }
             activity.exchanged = exchanged;
         });

@@ -20,6 +20,9 @@ use crate::transfer::blocks::{
     BlockList, Geometry, Hashed, chaining_value, hash_file, read_exact_at,
 };
 
+/// The name under which a link or folder waits to be exchanged in.
+pub const STAGED: &str = "staged";
+
 /// The name of the part of a content.
 pub fn part_name(id: ContentId) -> String {
     id.to_string()
@@ -107,7 +110,46 @@ pub fn settle_intents(share: &Share, index: &Index, reporter: &Reporter) -> Resu
         }
         index.commit(&[Change::Forget { id }])?;
     }
+    if let Err(error) = settle_staged(share, index) {
+        reporter.problem(
+            STAGED.as_bytes(),
+            &format!("cannot put back what a link or folder replaced: {error}"),
+        );
+    }
     Ok(())
+}
+
+/// A file that a link or folder of the peer replaced, when the process ended
+/// before it could be looked at, goes to the top of the share.
+fn settle_staged(share: &Share, index: &Index) -> io::Result<()> {
+    let found = match statat(share.parts(), STAGED, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(found) => found,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    };
+    if crate::share::is_dir(&found) {
+        return Ok(unlinkat(share.parts(), STAGED, AtFlags::REMOVEDIR)?);
+    }
+    let top = share.open_dir(None)?;
+    for attempt in 0..100 {
+        let copy = conflict_name(
+            b"recovered",
+            &crate::entry::Body::Dir,
+            index.replica(),
+            attempt,
+        );
+        match renameat_with(
+            share.parts(),
+            STAGED,
+            &top,
+            copy.as_slice(),
+            RenameFlags::NOREPLACE,
+        ) {
+            Err(Errno::EXIST) => {}
+            other => return Ok(other?),
+        }
+    }
+    Err(Errno::EXIST.into())
 }
 
 fn settle_intent(

@@ -36,6 +36,19 @@ impl Stamp {
         }
     }
 
+    /// Whether a write after this stamp was taken must show in it, though the
+    /// file was put in place only just now: its mtime was set to another time
+    /// than the present, and any write sets it to the present.
+    pub fn would_show_a_write(&self) -> bool {
+        let step_nanos: i128 = if self.ctime.nanos == 0 {
+            2_000_000_000
+        } else {
+            20_000_000
+        };
+        let nanos = |time: Mtime| i128::from(time.secs) * 1_000_000_000 + i128::from(time.nanos);
+        (nanos(self.ctime) - nanos(self.mtime)).abs() > step_nanos
+    }
+
     /// As [`Stamp::same_file`], but for a file that was renamed or linked
     /// meanwhile, which moves its change time.
     pub fn same_but_moved(&self, other: &Stamp) -> bool {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, Dir, Stat, fstat, readlinkat, statat};
 use rustix::io::Errno;
 
-use crate::entry::{Body, MODE_MASK, Mtime};
+use crate::entry::{Body, MODE_MASK};
 use crate::events::Reporter;
 use crate::index::{Index, IndexError};
 use crate::path::{RelPath, STATE_DIR, shown};
@@ -83,6 +83,8 @@ pub enum ScanEnd {
     Complete {
         /// Whether files were left for a moment because they are changing.
         restless: bool,
+        /// What merely walking took, without reading what changed.
+        walked: Duration,
     },
     /// It was told to stop, or nobody takes observations any more.
     Stopped,
@@ -101,6 +103,9 @@ pub struct Scanner {
     restless: HashMap<RelPath, Restless>,
     batch: Vec<Observation>,
     batch_since: Instant,
+    /// Time of the current scan that went into reading content and waiting
+    /// for the engine.
+    occupied: Duration,
 }
 
 struct Restless {
@@ -164,6 +169,7 @@ impl Scanner {
             restless: HashMap::new(),
             batch: Vec::new(),
             batch_since: Instant::now(),
+            occupied: Duration::ZERO,
         }
     }
 
@@ -172,6 +178,8 @@ impl Scanner {
         self.restless
             .retain(|_, restless| restless.first_seen.elapsed() < QUIET_WAIT_MAX * 2);
         self.batch.clear();
+        self.occupied = Duration::ZERO;
+        let began = Instant::now();
         let mut cursor = Cursor {
             page: Default::default(),
             last: None,
@@ -182,7 +190,8 @@ impl Scanner {
         if let Some(level) = self.list(None) {
             levels.push(level);
         } else {
-            return Ok(ScanEnd::Complete { restless });
+            let walked = began.elapsed();
+            return Ok(ScanEnd::Complete { restless, walked });
         }
         while let Some(level) = levels.last_mut() {
             if self.stop.load(Ordering::Relaxed) {
@@ -251,7 +260,10 @@ impl Scanner {
             self.note_absent(&path, &record);
         }
         match self.hand_over(sink) {
-            Ok(()) => Ok(ScanEnd::Complete { restless }),
+            Ok(()) => {
+                let walked = began.elapsed().saturating_sub(self.occupied);
+                Ok(ScanEnd::Complete { restless, walked })
+            }
             Err(()) => Ok(ScanEnd::Stopped),
         }
     }
@@ -261,7 +273,10 @@ impl Scanner {
         if self.batch.is_empty() {
             return Ok(());
         }
-        sink(std::mem::take(&mut self.batch))
+        let handed = sink(std::mem::take(&mut self.batch));
+        self.occupied += self.batch_since.elapsed();
+        self.batch_since = Instant::now();
+        handed
     }
 
     /// The record of `path`; everything the index has before it is absent.
@@ -291,13 +306,13 @@ impl Scanner {
             return;
         }
         // It may have been put in place after its folder was listed.
-        match self.share.stat(path) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.batch.push(Observation {
+        let asked = self.share.stat(path);
+        if matches!(asked, Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) {
+            self.batch.push(Observation {
                 path: path.clone(),
                 compared_with: Some(record.seq),
                 seen: Seen::Absent,
-            }),
-            _ => {}
+            });
         }
     }
 
@@ -393,7 +408,15 @@ impl Scanner {
             );
             return Look::Unknown;
         }
-        self.read(path, now)
+        if cached.is_some_and(|cached| cached.same_file(&now)) && is_in_the_future(&now) {
+            // The clock was set back: nothing can be told from these times,
+            // and reading the file at every look would help little.
+            return Look::Same;
+        }
+        let began = Instant::now();
+        let look = self.read(path, now);
+        self.occupied += began.elapsed();
+        look
     }
 
     fn unknown(&self, path: &RelPath, errno: Errno) -> Look {
@@ -530,10 +553,7 @@ fn skip_below(cursor: &mut Cursor, index: &Index, folder: &RelPath) -> Result<()
 
 /// Whether a later write could not leave the same change time any more.
 fn is_older_than_step(stat: &Stat, began: SystemTime) -> bool {
-    let ctime = Mtime {
-        secs: stat.st_ctime as i64,
-        nanos: stat.st_ctime_nsec as u32,
-    };
+    let ctime = stamp(stat).ctime;
     let step = if ctime.nanos == 0 {
         COARSE_CLOCK_STEP
     } else {
@@ -541,6 +561,11 @@ fn is_older_than_step(stat: &Stat, began: SystemTime) -> bool {
     };
     let changed = UNIX_EPOCH + Duration::new(ctime.secs.max(0) as u64, ctime.nanos);
     began.duration_since(changed).is_ok_and(|age| age > step)
+}
+
+fn is_in_the_future(stamp: &Stamp) -> bool {
+    let changed = UNIX_EPOCH + Duration::new(stamp.ctime.secs.max(0) as u64, stamp.ctime.nanos);
+    changed > SystemTime::now() + COARSE_CLOCK_STEP
 }
 
 /// Two threads keep a disk and two cores busy; more would only get in the

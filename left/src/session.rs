@@ -27,6 +27,9 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes at once; the peer needs three.
 const HANDSHAKES_MAX: u32 = 16;
 
+/// Dropped connections are logged at most this often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
+
 /// A silent info connection says that it is alive this often.
 const PING_EVERY: Duration = Duration::from_secs(5);
 
@@ -73,6 +76,7 @@ pub struct Hub {
     current: Mutex<Option<Current>>,
     last_id: AtomicU64,
     handshakes: AtomicU32,
+    complained: Mutex<Option<Instant>>,
 }
 
 struct Current {
@@ -88,6 +92,22 @@ struct Current {
 }
 
 impl Hub {
+    /// Logs what a stranger can cause, but not as often as a stranger can.
+    fn complain(&self, reporter: &Reporter, text: &str) {
+        let mut last = self
+            .complained
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if last.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
+            *last = Some(Instant::now());
+            reporter.log(text);
+        }
+    }
+
+    fn is_current(&self, id: u64) -> bool {
+        self.lock().as_ref().is_some_and(|current| current.id == id)
+    }
+
     fn is_up(&self) -> bool {
         self.lock().is_some()
     }
@@ -195,9 +215,10 @@ pub fn accept_all(context: &Arc<SessionContext>, listener: &TcpListener) {
                 match shaken {
                     Ok(hello) => answer(&context, stream, &hello),
                     // Garbage; the real peer tries again by itself.
-                    Err(error) => context
-                        .reporter
-                        .problem(b"", &format!("dropped a connection from {from}: {error}")),
+                    Err(error) => context.hub.complain(
+                        &context.reporter,
+                        &format!("dropped a connection from {}: {error}", from.ip()),
+                    ),
                 }
             });
         if spawned.is_err() {
@@ -267,9 +288,10 @@ fn answer(context: &Arc<SessionContext>, stream: TcpStream, theirs: &Hello) {
         }
     });
     if let Err(error) = result {
-        context
-            .reporter
-            .log(&format!("refused a connection of the peer: {error}"));
+        context.hub.complain(
+            &context.reporter,
+            &format!("refused a connection of the peer: {error}"),
+        );
     }
 }
 
@@ -370,7 +392,9 @@ fn drive_session(
                 std::thread::Builder::new()
                     .name("file".into())
                     .spawn(move || {
-                        if let Err(error) = dial_file(&context, id, token, role) {
+                        if let Err(error) = dial_file(&context, id, token, role)
+                            && context.hub.is_current(id)
+                        {
                             context
                                 .reporter
                                 .log(&format!("cannot open a file connection: {error}"));

@@ -2,6 +2,9 @@
 //! nothing outside the share is ever touched, no symbolic link is followed and
 //! no mount point crossed.
 
+// The fields of a stat have other types on other architectures.
+#![allow(clippy::unnecessary_cast)]
+
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -67,7 +67,7 @@ pub enum Missed {
 /// What the deciding thread is told.
 pub enum Note {
     /// Get this.
-    Fetch(Job),
+    Fetch(Box<Job>),
     /// A page of a block list.
     Page {
         /// Of which version.
@@ -312,7 +312,7 @@ struct Decider<'a> {
     targets: &'a Targets,
     to_tasks: SyncSender<Task>,
     deliver: Deliver<'a>,
-    queue: VecDeque<Job>,
+    queue: VecDeque<Box<Job>>,
     active: HashMap<u32, Active>,
     /// Handles in the order in which they were opened.
     order: VecDeque<u32>,
@@ -384,7 +384,7 @@ impl Decider<'_> {
             match waiting {
                 Some(handle) => self.ask_for_blocks(handle)?,
                 None if self.active.len() < OPEN_MAX => match self.queue.pop_front() {
-                    Some(job) => self.open(job)?,
+                    Some(job) => self.open(*job)?,
                     None => break,
                 },
                 None => break,
