@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`remote`] is the seam, all that the rest of the harness
 //! knows of a host, and [`probe`] speaks over it to the harness's helper there.
-//! [`ssh`] implements the seam: `program` runs programs and `sftp` moves files,
+//! [`ssh`] implements the seam: `door` gets in, `program` runs programs, `sftp` moves files,
 //! over the one socket that `wire` keeps from blocking; [`shell`] alone quotes.
 //! [`server`] is the other end, for labs without machines. No other module speaks
 //! SSH, and nothing here knows labs or programs under test.
@@ -13,6 +13,7 @@ pub mod probe;
 
 pub mod ssh;
 
+mod door;
 mod program;
 mod sftp;
 
