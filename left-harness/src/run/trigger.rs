@@ -13,7 +13,7 @@ use crate::link::{Armed, Hold};
 use crate::scenario::{Action, Amount, Direction};
 
 /// How long nothing may move on the link before a trigger is given up.
-const STALL: Duration = Duration::from_secs(30);
+const STALL: Duration = Duration::from_secs(15);
 
 /// A kill whose trigger is armed on the link.
 pub struct ArmedKill {
@@ -221,19 +221,19 @@ async fn kill_all(held: Vec<(String, Held)>) -> Result<Vec<(String, Exited)>, Ha
     Ok(exits)
 }
 
-/// Returns when nothing has moved on the link for too long.
+/// Returns when nothing but what keeps a connection alive has moved on the link for
+/// too long.
 async fn stalled(world: &World) {
     const LOOK: Duration = Duration::from_millis(500);
     let mut last = world.lab.link.activity();
     let mut still = Duration::ZERO;
     while still < STALL {
         tokio::time::sleep(LOOK).await;
+        still += LOOK;
         let now = world.lab.link.activity();
-        still = if now == last {
-            still + LOOK
-        } else {
-            Duration::ZERO
-        };
-        last = now;
+        if now - last > world.adapter.quiet_bytes {
+            last = now;
+            still = Duration::ZERO;
+        }
     }
 }

@@ -50,10 +50,10 @@ impl Bench {
             &format!("#!/bin/sh\nSHARE=$1; shift\n{script}\n"),
         );
         let wrapped = format!(
-            "argv = [\"/bin/sh\", {:?}, \"{{share}}\", ",
+            "[\"/bin/sh\", {:?}, \"{{share}}\", \"{{bin}}\"",
             wrapper.display().to_string()
         );
-        let adapter = left.replacen("argv = [", &wrapped, 1);
+        let adapter = left.replacen("[\"{bin}\"", &wrapped, 1);
         assert_ne!(adapter, left, "the adapter of left starts an argv");
         self.write(&format!("suts/{name}.toml"), &adapter);
     }
