@@ -178,7 +178,7 @@ pub fn tree(seed: &str, files: u64, size: u64) -> impl Iterator<Item = (Name, Ve
     (0..files).filter_map(move |number| {
         let file = format!("f{number:0width$}");
         let ten = number / FILES_A_FOLDER;
-        let path = if ten % 2 == 0 {
+        let path = if ten.is_multiple_of(2) {
             file
         } else {
             format!("d{}/{file}", ten / 2)
