@@ -1,37 +1,30 @@
 //! Deploys a sync program to two hosts, injects files and faults, and proves
 //! from the outside that nothing was lost.
 //!
-//! The map, in reading order; dependencies point upwards in this list only from
-//! below: `run` knows everything, `scenario` and `host` know nothing.
+//! The map, in reading order: what stands first knows nothing of what follows.
+//! [`run`] brings everything together; [`report`] sees events only; no module
+//! knows the name of a program under test or of a scenario.
 
 pub mod scenario;
 
-pub mod host {
-    //! A machine with an SSH door.
-    pub mod probe;
+pub mod sut;
 
-    #[cfg(test)]
-    pub(crate) mod local_remote;
-    pub mod remote;
-}
+pub mod host;
 
-pub mod run {
-    //! One run of one scenario, from validation to tear-down.
-    pub mod event;
-}
+pub mod check;
 
-pub mod check {
-    //! What the observations mean: plain functions that end in a finding. Only
-    //! `explain` asks the hosts for more.
-    pub mod finding;
-    pub mod text;
-    pub mod manifest;
-    pub mod content;
-    pub mod difference;
-    pub mod explain;
-    pub mod resent;
-    pub mod parts;
+pub mod link;
 
-    #[cfg(test)]
-    mod tests;
-}
+pub mod teardown;
+
+pub mod lab;
+
+pub mod workload;
+
+pub mod run;
+
+pub mod report;
+
+pub mod collect;
+
+pub mod cli;

@@ -1,2 +1,127 @@
-//! Stub.
-fn main() {}
+//! `left-harness`: reads the command line and says how it went.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use left_harness::cli::{Cli, Command, LabKind, RunArgs, exit_code};
+use left_harness::collect::{self, Asked, Mistaken};
+use left_harness::lab::local;
+use left_harness::report::{self, Closing};
+use left_harness::run::event::Outcome;
+use left_harness::run::folder::RunFolder;
+use left_harness::run::interrupt::Interrupt;
+use left_harness::run::{self, Request};
+use left_harness::scenario::Scenario;
+
+/// A mistake in what was asked.
+const EXIT_MISTAKE: u8 = 2;
+
+/// This machine or a host failed.
+const EXIT_INFRASTRUCTURE: u8 = 3;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Check { scenarios } => check(&scenarios),
+        Command::List { scenarios, sut } => list(&scenarios, &sut),
+        Command::Run(args) => run_all(&args),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => match error.downcast::<Mistaken>() {
+            Ok(mistaken) => {
+                eprintln!("{mistaken}");
+                ExitCode::from(EXIT_MISTAKE)
+            }
+            Err(error) => {
+                eprintln!("left-harness: {error:#}");
+                ExitCode::from(EXIT_INFRASTRUCTURE)
+            }
+        },
+    }
+}
+
+fn check(paths: &[PathBuf]) -> Result<u8> {
+    for scenario in collect::scenarios(paths)? {
+        println!("{}: ok", scenario.file.display());
+    }
+    Ok(0)
+}
+
+fn list(paths: &[PathBuf], sut: &str) -> Result<u8> {
+    let asked = Asked {
+        sut: sut.to_owned(),
+        ..Asked::default()
+    };
+    for scenario in collect::scenarios(paths)? {
+        println!("{}\n    {}", scenario.file.display(), scenario.about);
+        for request in collect::requests(&scenario, &asked)? {
+            if let Some(reason) = request.skip_reason() {
+                println!("    would be skipped: {}: {reason}", request.title());
+            }
+        }
+    }
+    Ok(0)
+}
+
+fn run_all(args: &RunArgs) -> Result<u8> {
+    let scenarios = collect::scenarios(&args.scenarios)?;
+    let LabKind::Local = args.lab;
+    let lab_dir = match &args.lab_dir {
+        Some(dir) => dir.clone(),
+        None => local::default_dir()?,
+    };
+    let requests = requests(&scenarios, args, &lab_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(run_requests(&requests, args, &lab_dir))
+}
+
+fn requests(scenarios: &[Arc<Scenario>], args: &RunArgs, lab_dir: &Path) -> Result<Vec<Request>> {
+    let asked = Asked {
+        sut: args.sut.clone(),
+        seed: args.seed,
+        repeat: args.repeat,
+        lab_dir: lab_dir.to_owned(),
+        bin_dir: args.bin_dir.clone(),
+        keep: args.keep.into(),
+    };
+    let mut requests = Vec::new();
+    for scenario in scenarios {
+        requests.extend(collect::requests(scenario, &asked)?);
+    }
+    Ok(requests)
+}
+
+async fn run_requests(requests: &[Request], args: &RunArgs, lab_dir: &Path) -> Result<u8> {
+    let folders = lab_dir.display().to_string();
+    let mut interrupt = Interrupt::listen(move || {
+        eprintln!(
+            "left-harness: left at once; programs and run-… folders below {folders} go by themselves \
+             within ten seconds"
+        );
+    })?;
+    let closing = match args.json {
+        true => Closing::Json,
+        false => Closing::Summary,
+    };
+    let (sink, hub) = report::start(closing);
+    let mut outcomes = Vec::new();
+    for request in requests {
+        if interrupt.is_asked() {
+            break;
+        }
+        let folder = RunFolder::make(&args.out, &request.title())?;
+        outcomes.push(run::run(request, &folder, &sink, &mut interrupt).await);
+    }
+    hub.finish();
+    if interrupt.is_asked() {
+        outcomes.push(Outcome::Interrupted);
+    }
+    Ok(exit_code(&outcomes))
+}

@@ -1,1 +1,40 @@
-//! Stub.
+//! `left` keeps one directory the same on two machines.
+//!
+//! In reading order: what things are ([`path`], [`version`], [`entry`]); what
+//! this side knows ([`record`], [`index`]); what the disk says ([`share`],
+//! [`scanner`]); what follows from both sides' knowledge ([`plan`]); what
+//! travels ([`wire`]) and how content does ([`transfer`], [`part`]); what
+//! changes the share ([`apply`]); who decides when ([`engine`]), with whom
+//! ([`session`]), and who runs it all ([`daemon`]); what the world is told
+//! ([`status`], [`events`]).
+//!
+//! What never happens: a path holds half a content; the absence of an entry is
+//! taken for a deletion; a file of the user is removed without a newer version
+//! made by somebody who knew it; a byte is written outside the share; bytes of
+//! the peer, names or disk contents cause a panic.
+
+#![forbid(unsafe_code)]
+
+pub mod entry;
+pub mod path;
+pub mod version;
+
+pub mod index;
+pub mod plan;
+pub mod record;
+pub mod scanner;
+pub mod share;
+
+pub mod apply;
+pub mod part;
+pub mod transfer;
+pub mod wire;
+
+pub mod daemon;
+pub mod engine;
+pub mod session;
+
+pub mod events;
+pub mod status;
+
+pub mod cli;

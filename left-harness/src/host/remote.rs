@@ -70,9 +70,16 @@ pub enum Said {
     Stderr(Vec<u8>),
     /// It ended; nothing follows but the end of the channel.
     Exit(Exit),
+    /// How it ends will not be known, and why; nothing follows.
+    Lost(RemoteError),
 }
 
-/// A program that runs with its input open. Dropping it closes the channel.
+/// A program that runs with its input open. Dropping it, or `said` alone, closes
+/// the channel: the program sees the end of its input, and a server may kill it.
+///
+/// What nobody takes from `said` waits: 64 MiB do not disturb other programs of
+/// the connection, then it slows the whole connection down, and after 30 s
+/// without anything taken the program is given up with [`Said::Lost`].
 pub struct Running {
     /// Bytes for its standard input; drop it for end of file.
     pub stdin: mpsc::Sender<Vec<u8>>,
@@ -104,7 +111,13 @@ pub trait Remote: Send + Sync {
     /// Starts a program and talks to it.
     async fn spawn(&self, command: Command) -> Result<Running, RemoteError>;
     /// Sends a file: to a temporary name beside it, synced, then renamed over `to`.
-    async fn upload(&self, from: &Path, to: &Path, mode: u32, on_bytes: OnBytes<'_>) -> Result<(), RemoteError>;
+    async fn upload(
+        &self,
+        from: &Path,
+        to: &Path,
+        mode: u32,
+        on_bytes: OnBytes<'_>,
+    ) -> Result<(), RemoteError>;
     /// The same for bytes in memory.
     async fn write(&self, to: &Path, bytes: &[u8], mode: u32) -> Result<(), RemoteError>;
     /// Fetches a file.
@@ -126,17 +139,64 @@ pub trait Remote: Send + Sync {
 pub enum RemoteError {
     /// Nobody answers, or not as SSH.
     #[error("cannot connect to host {host} at {at}: {why}")]
-    Connect { host: String, at: String, why: String },
+    Connect {
+        /// The host's name.
+        host: String,
+        /// `127.0.0.1:2222`
+        at: String,
+        /// What is in the way.
+        why: String,
+    },
     /// The host refused us, or we refused the host.
     #[error("cannot log in to host {host} at {at}: {why}")]
-    Login { host: String, at: String, why: String },
+    Login {
+        /// The host's name.
+        host: String,
+        /// `127.0.0.1:2222`
+        at: String,
+        /// Who refused whom.
+        why: String,
+    },
     /// The connection is gone.
     #[error("lost the connection to host {host} while {doing}: {why}")]
-    Lost { host: String, doing: String, why: String },
+    Lost {
+        /// The host's name.
+        host: String,
+        /// ``running `left` ``
+        doing: String,
+        /// What ended it, as far as it is known.
+        why: String,
+    },
     /// It took too long.
     #[error("host {host} did not finish {doing} within {seconds} s")]
-    Deadline { host: String, doing: String, seconds: u64 },
+    Deadline {
+        /// The host's name.
+        host: String,
+        /// ``running `left` ``
+        doing: String,
+        /// The deadline.
+        seconds: f64,
+    },
     /// A file operation failed there.
     #[error("cannot {doing} {path} on host {host}: {why}")]
-    File { host: String, doing: &'static str, path: PathBuf, why: String },
+    File {
+        /// The host's name.
+        host: String,
+        /// A verb: `write`.
+        doing: &'static str,
+        /// The file on the host.
+        path: PathBuf,
+        /// `no such file`, `permission denied`, `no space left on device`.
+        why: String,
+    },
+    /// It cannot be done, though the connection is good.
+    #[error("{doing} on host {host} failed: {why}")]
+    Failed {
+        /// The host's name.
+        host: String,
+        /// ``running `left` ``
+        doing: String,
+        /// What is in the way.
+        why: String,
+    },
 }

@@ -1,9 +1,9 @@
 //! What happens in a run, as one stream: the history, the progress display and
 //! every report are made from it, and nothing else prints.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Something happened.
 #[derive(Debug, Clone, Serialize)]
@@ -34,6 +34,7 @@ pub enum EventKind {
         /// Of all generated content.
         seed: u64,
         /// Where everything of this run is kept.
+        #[serde(serialize_with = "lossy")]
         folder: PathBuf,
     },
     /// A part of the run outside the scenario's steps begins (build, lab up, deploy, …).
@@ -135,6 +136,11 @@ pub enum EventKind {
         /// The whole run.
         seconds: f64,
     },
+}
+
+/// A path as text. One that is not UTF-8 must not cost the whole line.
+pub(crate) fn lossy<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
 }
 
 /// How something went. Only `Ok` is green.

@@ -1,11 +1,48 @@
 //! A scenario: what is started, written, broken and expected, as data.
 //!
-//! The way in is [`load`]: text → [`raw`](self::raw) steps with their places →
-//! names and quantities resolved. Every mistake of a file is collected, so that
-//! a user mends them all in one go. Nothing here knows a lab, a host or the network.
+//! The way in is [`load`]: text → spanned values (`raw`, after `mend` where brackets
+//! are missing) → steps (`step`, against what is known of the `world` by then) → the
+//! tables and the cells of the matrix (`resolve`). Every mistake of a file is
+//! collected (`error`), so that a user mends them all in one go. Nothing here knows
+//! a lab, a host or the network.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+mod resolve;
+
+mod step;
+
+mod world;
+
+pub(crate) mod raw;
+
+mod mend;
+
+mod balance;
+
+pub mod units;
+
+pub(crate) mod path;
+
+mod text;
+
+pub mod error;
+
+use error::Mistakes;
+
+/// Reads and checks a scenario's file.
+pub fn load(file: &Path) -> Result<Scenario, Mistakes> {
+    parse(file, &raw::read_text(file)?)
+}
+
+/// Checks the text of a scenario; `file` names it in messages, gives the scenario its
+/// name, and is where the files that `put` sends are looked for.
+pub fn parse(file: &Path, text: &str) -> Result<Scenario, Mistakes> {
+    raw::read(file, text, |reader, root| {
+        resolve::scenario(file, text, reader, root)
+    })
+}
 
 /// A scenario whose names and quantities are all known to be good.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,33 +107,144 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Start the SUT; ends when it is ready.
-    Start { on: Vec<String> },
+    Start {
+        /// The hosts.
+        on: Vec<String>,
+    },
     /// Stop the SUT as its adapter says (SIGTERM for most); ends when it has ended.
-    Stop { on: Vec<String> },
+    Stop {
+        /// The hosts.
+        on: Vec<String>,
+    },
     /// SIGKILL of the SUT; ends when the death is confirmed.
-    Kill { on: Vec<String>, when: Option<When>, hold: bool },
+    Kill {
+        /// The hosts.
+        on: Vec<String>,
+        /// The trigger; at once where there is none.
+        when: Option<When>,
+        /// The link stands still from the byte of the trigger until the death is confirmed.
+        hold: bool,
+    },
     /// A file with seeded content.
-    Write { on: String, path: String, size: u64, content: Content, how: How },
+    Write {
+        /// The host.
+        on: String,
+        /// The file.
+        path: String,
+        /// In bytes.
+        size: u64,
+        /// What it is filled with.
+        content: Content,
+        /// How it comes into the share.
+        how: How,
+    },
     /// A file of the dev box, sent by SFTP and renamed in.
-    Put { on: String, path: String, from: PathBuf },
+    Put {
+        /// The host.
+        on: String,
+        /// The file in the share.
+        path: String,
+        /// The file on the dev box; it existed when the scenario was read.
+        from: PathBuf,
+    },
     /// A folder of seeded files.
-    Tree { on: String, path: String, files: u64, size: u64 },
+    Tree {
+        /// The host.
+        on: String,
+        /// The folder.
+        path: String,
+        /// How many.
+        files: u64,
+        /// Of each, in bytes.
+        size: u64,
+    },
     /// New seeded bytes over a part of an existing file, in place.
-    Overwrite { on: String, path: String, amount: Amount, at: Option<u64> },
+    Overwrite {
+        /// The host.
+        on: String,
+        /// The file.
+        path: String,
+        /// How much of it.
+        amount: Amount,
+        /// From which byte on; the runner chooses where nothing is said.
+        at: Option<u64>,
+    },
     /// All at once, after every trigger inside is armed.
-    Together(Vec<Step>),
+    Together(
+        /// None of them a `together`, a `settle` or an `expect`.
+        Vec<Step>,
+    ),
     /// Wait until a path holds on `on` what was last written anywhere.
-    Arrives { on: String, path: String, within: Duration, name: Option<String> },
+    Arrives {
+        /// The host.
+        on: String,
+        /// A file, or a folder that `tree` made.
+        path: String,
+        /// How long.
+        within: Duration,
+        /// From `as`: the figures are `MD5_<name>` and `TC_<name>`.
+        name: Option<String>,
+    },
     /// Wait until both sides are equal and quiet.
-    Settle { within: Duration, quiet: Duration },
+    Settle {
+        /// How long.
+        within: Duration,
+        /// How long nothing may happen; shorter than `within`.
+        quiet: Duration,
+    },
     /// Expectations checked here and now.
-    Expect(Expect),
+    Expect(
+        /// At least one of them is asked.
+        Expect,
+    ),
+    /// A word of the language that this build checks but cannot carry out yet.
+    Later {
+        /// `cut`
+        word: &'static str,
+        /// The hosts it is about.
+        on: Vec<String>,
+        /// The step in one line, as `Display` shows it.
+        text: String,
+    },
+}
+
+impl Action {
+    /// The word that this build cannot carry out yet, here or inside a `together`.
+    pub fn needs_unbuilt(&self) -> Option<&'static str> {
+        match self {
+            Action::Later { word, .. } => Some(word),
+            Action::Together(steps) => steps.iter().find_map(|step| step.action.needs_unbuilt()),
+            _ => None,
+        }
+    }
+}
+
+impl Amount {
+    /// In bytes, of something of `size` bytes: rounded down, but never to nothing.
+    pub fn of(self, size: u64) -> u64 {
+        match self {
+            Amount::Bytes(bytes) => bytes,
+            Amount::Share(share) => ((size as f64 * share) as u64).clamp(size.min(1), size),
+        }
+    }
+}
+
+impl Case {
+    /// The first word that this build cannot carry out yet, with its line.
+    pub fn needs_unbuilt(&self) -> Option<(usize, &'static str)> {
+        self.steps
+            .iter()
+            .find_map(|step| Some((step.line, step.action.needs_unbuilt()?)))
+    }
 }
 
 /// When a fault fires.
 #[derive(Debug, Clone, PartialEq)]
 pub struct When {
-    /// Which way the bytes are counted, as seen from the host the fault is on.
+    /// The host at which bytes are counted: the one the step is on, unless `when`
+    /// names another; with several hosts in `on` it must.
+    pub on: String,
+    /// Which way the bytes are counted, as seen from `on`.
     pub direction: Direction,
     /// How many.
     pub amount: Amount,
@@ -104,10 +252,10 @@ pub struct When {
     pub of: Option<String>,
 }
 
-/// The side of the victim on which bytes are counted.
+/// The way of the bytes that are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// Bytes on their way to it.
+    /// Bytes on their way to the host.
     Received,
     /// Bytes on their way from it.
     Sent,

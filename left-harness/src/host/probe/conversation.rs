@@ -85,6 +85,7 @@ impl Conversation {
                 Some(Said::Stdout(bytes)) => self.pending.extend_from_slice(&bytes),
                 Some(Said::Stderr(bytes)) => self.complain(&bytes),
                 Some(Said::Exit(exit)) => self.exit = Some(exit),
+                Some(Said::Lost(error)) => return Err(error.into()),
                 None => return self.over(),
             }
         }
@@ -196,7 +197,7 @@ impl Conversation {
         ProbeError::Remote(RemoteError::Deadline {
             host: self.host.clone(),
             doing: format!("the probe's {}", self.doing),
-            seconds: self.within.as_secs(),
+            seconds: self.within.as_secs_f64(),
         })
     }
 }

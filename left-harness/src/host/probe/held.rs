@@ -64,6 +64,22 @@ pub struct Exited {
     pub lease_lapsed: bool,
 }
 
+impl Exited {
+    /// `exit code 1`, `killed by SIGKILL`
+    pub fn how(&self) -> String {
+        match (&self.signal, self.code) {
+            (Some(signal), _) => format!("killed by SIG{signal}"),
+            (None, Some(code)) => format!("exit code {code}"),
+            (None, None) => "nobody knows how".into(),
+        }
+    }
+
+    /// SIGKILL ended it, and not an end of its own a moment before.
+    pub fn was_killed(&self) -> bool {
+        self.signal.as_deref() == Some("KILL")
+    }
+}
+
 /// What came of waiting for a process to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {

@@ -1,0 +1,31 @@
+//! A machine with an SSH door: the connection to it, and a server that is one.
+//!
+//! In reading order: [`remote`] is the seam, all that the rest of the harness
+//! knows of a host, and [`probe`] speaks over it to the harness's helper there.
+//! [`ssh`] implements the seam: `door` gets in, `program` runs programs, `sftp` moves files,
+//! over the one socket that `wire` keeps from blocking; [`shell`] alone quotes.
+//! [`server`] is the other end, for labs without machines. No other module speaks
+//! SSH, and nothing here knows labs or programs under test.
+
+pub mod remote;
+
+pub mod probe;
+
+pub mod ssh;
+
+mod door;
+mod program;
+mod sftp;
+
+mod wire;
+
+pub mod shell;
+
+pub mod keys;
+
+pub mod server;
+
+#[cfg(test)]
+pub(crate) mod local_remote;
+#[cfg(test)]
+mod tests;

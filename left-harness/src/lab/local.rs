@@ -1,0 +1,220 @@
+//! The embedded lab: hosts are folders of this machine, each behind an SSH server
+//! inside the harness. No privileges, no configuration; the way over SSH and SFTP
+//! is the real one, and so are the processes.
+//!
+//! Each run has loopback addresses of its own. A host reaches its peer only at a
+//! *stand-in* on which the link listens, and the link dials on from the stand-in of
+//! the caller, so that both sides see the address they were given for their peer.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rand::RngExt;
+
+use super::{Host, Lab};
+use crate::host::keys;
+use crate::host::remote::Remote;
+use crate::host::server::{self, ServerSpec};
+use crate::host::ssh::{Credential, Door, HostKey, Ssh, Way};
+use crate::link::{Route, StreamLink};
+use crate::scenario::{HostSpec, LinkSpec};
+use crate::teardown::Teardown;
+
+/// Programs at once on one connection. The embedded server has no limit of its own;
+/// a run holds a few and bursts when it looks at many things.
+const SESSIONS_MAX: usize = 64;
+
+/// How long each part of the lab may take to go away.
+const DOWN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Where the hosts' folders lie unless the user says otherwise: a place that
+/// outlives a run, so that programs are deployed once.
+///
+/// # Errors
+/// If the user has neither a cache folder nor a home.
+pub fn default_dir() -> Result<PathBuf> {
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let cache =
+        absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    match cache {
+        Some(cache) => Ok(cache.join("left-harness").join("local")),
+        None => bail!(
+            "neither XDG_CACHE_HOME nor HOME is set: name a folder for the lab with --lab-dir"
+        ),
+    }
+}
+
+/// Brings the hosts and the link between them up.
+///
+/// # Errors
+/// If this machine does not let it: no space, no loopback, no ports.
+pub async fn up(
+    dir: &Path,
+    hosts: &[HostSpec],
+    link: &LinkSpec,
+    teardown: &mut Teardown,
+) -> Result<Lab> {
+    if !cfg!(target_os = "linux") {
+        bail!("the local lab needs Linux: every 127.x.y.z address must be this machine's own");
+    }
+    let [_, _] = hosts else {
+        bail!(
+            "the local lab carries two hosts, the scenario has {}",
+            hosts.len()
+        );
+    };
+    let addresses = Addresses::choose(hosts.len())?;
+    let key = Arc::new(keys::generate()?);
+
+    let mut up = Vec::new();
+    for (index, spec) in hosts.iter().enumerate() {
+        let home = dir.join(&spec.name);
+        std::fs::create_dir_all(&home).with_context(|| {
+            format!(
+                "cannot make the folder of host {}: {}",
+                spec.name,
+                home.display()
+            )
+        })?;
+        let home = home
+            .canonicalize()
+            .with_context(|| format!("cannot use the folder {}", home.display()))?;
+        let server = server::serve(ServerSpec {
+            home: home.clone(),
+            authorized: key.public_key().clone(),
+            env: Vec::new(),
+        })
+        .await
+        .with_context(|| format!("cannot start the SSH server of host {}", spec.name))?;
+        let door = Door::new(
+            &spec.name,
+            Way::Tcp {
+                address: Ipv4Addr::LOCALHOST.to_string(),
+                port: server.port,
+            },
+            "left",
+            Credential::Key(key.clone()),
+            HostKey::Pinned(server.host_key.clone()),
+        )
+        .sessions_max(SESSIONS_MAX);
+        teardown.push(
+            format!("stop the SSH server of host {}", spec.name),
+            DOWN_DEADLINE,
+            async move {
+                server.stop().await;
+                Ok(())
+            },
+        );
+        let remote: Arc<dyn Remote> = Arc::new(Ssh::connect(door).await?);
+        let closing = remote.clone();
+        teardown.push(
+            format!("close the connection to host {}", spec.name),
+            DOWN_DEADLINE,
+            async move {
+                closing.close().await;
+                Ok(())
+            },
+        );
+        up.push(Host {
+            name: spec.name.clone(),
+            remote,
+            home,
+            listen: addresses.listen[index],
+            peer: addresses.stand_in[1 - index],
+        });
+    }
+
+    let mut routes = Vec::new();
+    for (from, to) in [(0, 1), (1, 0)] {
+        routes.push(Route {
+            from: up[from].name.clone(),
+            to: up[to].name.clone(),
+            listen: addresses.stand_in[to],
+            dial: addresses.listen[to],
+            source: addresses.stand_in[from].ip(),
+        });
+    }
+    let link = StreamLink::up(routes, link)
+        .await
+        .context("cannot bring the link up")?;
+    let going_down = link.clone();
+    teardown.push("take the link down", DOWN_DEADLINE, async move {
+        going_down.down().await;
+        Ok(())
+    });
+    Ok(Lab {
+        name: "local",
+        hosts: up,
+        link,
+    })
+}
+
+/// The loopback addresses of one run.
+struct Addresses {
+    listen: Vec<SocketAddr>,
+    stand_in: Vec<SocketAddr>,
+}
+
+impl Addresses {
+    /// A random 127.x.y.0/24, away from the low ones that people use, on which all
+    /// ports that are needed are free.
+    fn choose(hosts: usize) -> Result<Self> {
+        const TRIES_MAX: u32 = 20;
+        let mut random = rand::rng();
+        let mut last = None;
+        for _ in 0..TRIES_MAX {
+            let net: (u8, u8) = (random.random_range(64..=254), random.random_range(1..=254));
+            match Self::on(net, hosts) {
+                Ok(addresses) => return Ok(addresses),
+                Err(error) => last = Some(error),
+            }
+        }
+        let last = last.map(|error| format!(": {error}")).unwrap_or_default();
+        bail!("found no free loopback addresses in {TRIES_MAX} tries{last}");
+    }
+
+    fn on((x, y): (u8, u8), hosts: usize) -> std::io::Result<Self> {
+        let mut listeners = Vec::new();
+        let mut free = |last: u8| -> std::io::Result<SocketAddr> {
+            let listener = TcpListener::bind((IpAddr::from([127, x, y, last]), 0))?;
+            let address = listener.local_addr()?;
+            // Held until all are chosen, so that no two are the same.
+            listeners.push(listener);
+            Ok(address)
+        };
+        let mut addresses = Self {
+            listen: Vec::new(),
+            stand_in: Vec::new(),
+        };
+        for host in 0..hosts as u8 {
+            addresses.listen.push(free(1 + host)?);
+            addresses.stand_in.push(free(101 + host)?);
+        }
+        Ok(addresses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_of_a_run_is_its_own() {
+        let addresses = Addresses::choose(2).expect("loopback is there");
+        let all: std::collections::BTreeSet<IpAddr> = addresses
+            .listen
+            .iter()
+            .chain(&addresses.stand_in)
+            .map(SocketAddr::ip)
+            .collect();
+        assert_eq!(all.len(), 4);
+        assert!(all.iter().all(IpAddr::is_loopback));
+    }
+}

@@ -1,0 +1,58 @@
+//! Where hosts come from.
+//!
+//! A lab that is up is a list of [`Host`]s and the link between them. What a run
+//! does with them is the same in every lab.
+
+pub mod local;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::host::remote::Remote;
+use crate::link::StreamLink;
+
+/// A machine with an SSH door and a place on the data network.
+pub struct Host {
+    /// `a`
+    pub name: String,
+    /// The connection to it.
+    pub remote: Arc<dyn Remote>,
+    /// The harness's own folder there. Outlives runs, so that nothing is deployed twice.
+    pub home: PathBuf,
+    /// Where the program under test listens.
+    pub listen: SocketAddr,
+    /// Where it finds its peer.
+    pub peer: SocketAddr,
+}
+
+/// Hosts that answer, and the wire between them.
+pub struct Lab {
+    /// `local`
+    pub name: &'static str,
+    /// In the scenario's order.
+    pub hosts: Vec<Host>,
+    /// The data path.
+    pub link: StreamLink,
+}
+
+impl Lab {
+    /// The host with this name.
+    ///
+    /// # Panics
+    /// If there is none: a scenario's names are known to be good before a lab comes up.
+    pub fn host(&self, name: &str) -> &Host {
+        self.hosts
+            .iter()
+            .find(|host| host.name == name)
+            .unwrap_or_else(|| panic!("the lab has no host {name}"))
+    }
+
+    /// The other one.
+    pub fn other(&self, name: &str) -> &Host {
+        self.hosts
+            .iter()
+            .find(|host| host.name != name)
+            .unwrap_or_else(|| panic!("host {name} is alone in the lab"))
+    }
+}

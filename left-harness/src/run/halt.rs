@@ -1,0 +1,61 @@
+//! Why a run does not go on: whose fault it is, and what to show for it.
+
+use super::event::Outcome;
+
+/// The end of the steps before their end.
+#[derive(Debug, Clone)]
+pub struct Halt {
+    /// Whose fault.
+    pub outcome: Outcome,
+    /// One sentence.
+    pub reason: String,
+    /// Lines that show it: the end of a log, a difference.
+    pub details: Vec<String>,
+}
+
+impl Halt {
+    /// The program under test did not do what it must.
+    pub fn fail(reason: impl Into<String>) -> Self {
+        Self::new(Outcome::Fail, reason)
+    }
+
+    /// We cannot tell.
+    pub fn inconclusive(reason: impl Into<String>) -> Self {
+        Self::new(Outcome::Inconclusive, reason)
+    }
+
+    /// With lines that show it.
+    pub fn with_details(mut self, details: Vec<String>) -> Self {
+        self.details = details;
+        self
+    }
+
+    fn new(outcome: Outcome, reason: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            reason: reason.into(),
+            details: Vec::new(),
+        }
+    }
+}
+
+/// Whatever goes wrong on the way to a host, in the lab or on this machine is
+/// never a verdict about the program under test.
+impl From<anyhow::Error> for Halt {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(Outcome::Infrastructure, format!("{error:#}"))
+    }
+}
+
+/// A program that cannot even be executed has not been tested.
+impl From<crate::host::probe::ProbeError> for Halt {
+    fn from(error: crate::host::probe::ProbeError) -> Self {
+        anyhow::Error::from(error).into()
+    }
+}
+
+impl From<crate::host::remote::RemoteError> for Halt {
+    fn from(error: crate::host::remote::RemoteError) -> Self {
+        anyhow::Error::from(error).into()
+    }
+}

@@ -1,0 +1,246 @@
+//! What is known of the shares and the processes at a step, so that a step which
+//! cannot mean anything there is refused before any host is touched.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::error::{Span, known};
+use super::raw::Reader;
+use super::units::show_size;
+use super::{Amount, Content};
+
+/// What a path holds, wherever it was last written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// A file; its size where the scenario tells it.
+    File(Option<u64>),
+    /// A folder, with the bytes in it where the scenario tells them.
+    Folder(Option<u64>),
+    /// A symbolic link.
+    Link,
+    /// An `exec` made it: anything.
+    Anything,
+}
+
+/// What a step wants of a path.
+pub(super) enum Want {
+    /// That it exists.
+    Something,
+    /// That it is a file of at least so many bytes.
+    Reach { amount: Amount, at: Option<u64> },
+    /// That its size is known, and reaches a trigger.
+    Size(Amount),
+}
+
+enum Check {
+    /// `then` is what the path held before the step: a step may change the size.
+    Path {
+        path: String,
+        span: Span,
+        want: Want,
+        then: Option<Known>,
+    },
+    Running {
+        host: String,
+        span: Span,
+    },
+}
+
+/// The state as the steps have left it so far.
+#[derive(Default)]
+pub(super) struct World {
+    pub(super) paths: BTreeMap<String, Known>,
+    /// Hosts whose SUT runs.
+    running: BTreeSet<String>,
+    /// Hosts with a fault that nothing but `heal` ends.
+    faulty: BTreeSet<String>,
+    /// What `as` has named.
+    pub(super) names: BTreeSet<String>,
+    /// Something is written that the other side must get.
+    pub(super) transfers: bool,
+    /// Files for which the bytes on the wire say little about a resume, and why.
+    pub(super) weightless: Vec<(String, &'static str)>,
+    /// Where `resent` is asked for.
+    pub(super) resent: Vec<Span>,
+    /// Something is checked.
+    pub(super) proves: bool,
+    /// A step could not be understood, and it may have written anything.
+    pub(super) paths_unsure: bool,
+    /// A step could not be understood, and it may have started or killed anything.
+    pub(super) running_unsure: bool,
+    checks: Vec<Check>,
+    gone: Vec<String>,
+    ended: Vec<String>,
+}
+
+impl World {
+    /// A step could not be understood: nothing later can be blamed for lacking what it
+    /// was to do.
+    pub(super) fn lost_track(&mut self) {
+        self.paths_unsure = true;
+        self.running_unsure = true;
+    }
+
+    pub(super) fn written(&mut self, path: &str, what: Known) {
+        self.paths.insert(path.to_owned(), what);
+        self.transfers = true;
+    }
+
+    pub(super) fn written_with(&mut self, path: &str, size: Option<u64>, content: Content) {
+        self.written(path, Known::File(size));
+        match content {
+            Content::Random => {}
+            Content::Text => self.weightless.push((path.to_owned(), "is text")),
+            Content::Zeros => self.weightless.push((path.to_owned(), "is zeros")),
+        }
+    }
+
+    /// The path is gone when the step, or the `together` around it, has ended.
+    pub(super) fn gone(&mut self, path: &str) {
+        self.gone.push(path.to_owned());
+    }
+
+    pub(super) fn get(&self, path: &str) -> Option<Known> {
+        let direct = self.paths.get(path).copied();
+        direct.or_else(|| {
+            // A file of a `tree` has no entry of its own.
+            let mut above = path;
+            while let Some((parent, _)) = above.rsplit_once('/') {
+                match self.paths.get(parent) {
+                    Some(Known::Folder(_) | Known::Anything) => return Some(Known::Anything),
+                    _ => above = parent,
+                }
+            }
+            None
+        })
+    }
+
+    /// Paths at and below `path`.
+    pub(super) fn below(&self, path: &str) -> Vec<(String, Known)> {
+        let inside = format!("{path}/");
+        self.paths
+            .iter()
+            .filter(|(name, _)| *name == path || name.starts_with(&inside))
+            .map(|(name, known)| (name.clone(), *known))
+            .collect()
+    }
+
+    pub(super) fn wants(&mut self, path: &str, span: Span, want: Want) {
+        let then = self.get(path);
+        self.checks.push(Check::Path {
+            path: path.to_owned(),
+            span,
+            want,
+            then,
+        });
+    }
+
+    pub(super) fn wants_running(&mut self, host: &str, span: Span) {
+        self.checks.push(Check::Running {
+            host: host.to_owned(),
+            span,
+        });
+    }
+
+    /// `None` when it runs already.
+    pub(super) fn started(&mut self, host: &str) -> Option<()> {
+        let new = self.running.insert(host.to_owned());
+        (new || self.running_unsure).then_some(())
+    }
+
+    /// It does not run any more when the step, or the `together` around it, has ended.
+    pub(super) fn ended(&mut self, host: &str) {
+        self.ended.push(host.to_owned());
+    }
+
+    pub(super) fn broken(&mut self, host: &str) {
+        self.faulty.insert(host.to_owned());
+    }
+
+    /// `None` when there was nothing to heal.
+    pub(super) fn healed(&mut self, host: &str) -> Option<()> {
+        let was = self.faulty.remove(host);
+        (was || self.running_unsure).then_some(())
+    }
+
+    /// A step at the top has ended: what its members wanted of each other is checked,
+    /// then what they took away is gone.
+    pub(super) fn step_ended(&mut self, reader: &Reader<'_>) {
+        for check in std::mem::take(&mut self.checks) {
+            match check {
+                Check::Path {
+                    path,
+                    span,
+                    want,
+                    then,
+                } => {
+                    let what = then.or_else(|| self.get(&path));
+                    self.check_path(reader, &path, span, want, what);
+                }
+                Check::Running { host, span } => {
+                    if !self.running.contains(&host) && !self.running_unsure {
+                        reader.missing(span, format!("`{host}` does not run at this step"), None);
+                    }
+                }
+            }
+        }
+        for path in std::mem::take(&mut self.gone) {
+            for (path, _) in self.below(&path) {
+                self.paths.remove(&path);
+            }
+        }
+        for host in std::mem::take(&mut self.ended) {
+            self.running.remove(&host);
+        }
+    }
+
+    fn check_path(
+        &self,
+        reader: &Reader<'_>,
+        path: &str,
+        span: Span,
+        want: Want,
+        what: Option<Known>,
+    ) {
+        let Some(what) = what else {
+            if !self.paths_unsure {
+                let help = match self.paths.is_empty() {
+                    true => "nothing was written before this step".to_owned(),
+                    false => known(path, self.paths.keys().map(String::as_str)),
+                };
+                let path = super::error::tame(path);
+                reader.missing(span, format!("no step before wrote `{path}`"), Some(help));
+            }
+            return;
+        };
+        match (want, what) {
+            (Want::Something, _) | (Want::Reach { .. }, Known::Anything | Known::File(None)) => {}
+            (Want::Reach { amount, at }, Known::File(Some(size))) => {
+                let bytes = amount.of(size);
+                if at.unwrap_or(0).saturating_add(bytes) > size {
+                    let size = show_size(size);
+                    reader.wrong(
+                        span,
+                        format!("reaches beyond the end of the file, which has {size}"),
+                    );
+                }
+            }
+            (Want::Reach { .. }, Known::Folder(_) | Known::Link) => {
+                reader.wrong(span, "is no file, so that it has no bytes to change");
+            }
+            (Want::Size(amount), Known::File(Some(size)) | Known::Folder(Some(size))) => {
+                if let Amount::Bytes(bytes) = amount
+                    && bytes > size
+                {
+                    let (bytes, size) = (show_size(bytes), show_size(size));
+                    reader.wrong(span, format!("{bytes} never come: the file has {size}"));
+                }
+                if size == 0 {
+                    reader.wrong(span, "is empty, so that nothing of it is ever on the way");
+                }
+            }
+            (Want::Size(_), _) => {
+                reader.wrong(span, "the scenario does not tell the size of this file")
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The harness as a user runs it: the program itself, on scenario files, in the
+//! local lab, with the exit code, the summary and the folder of the run judged.
+
+mod bench;
+mod expectations;
+mod interrupted;
+mod main_job;
+mod trouble;

@@ -1,0 +1,136 @@
+//! The command line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Where both sides listen unless told otherwise.
+pub const PORT: u16 = 21000;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  ended cleanly (SIGTERM or SIGINT; what was under way resumes at the next start)
+  1  the share or its state cannot be used
+  2  a mistake on the command line, or --insecure is missing
+  3  the port to listen on cannot be bound
+  4  `left status`: no daemon runs on the share
+
+Limits of this version: nothing is encrypted; deletions are recorded and told
+to the peer, but applied only by a later version; changes are found by looking
+at the share several times a second, not by watching.";
+
+/// Keeps one directory the same on two machines.
+#[derive(Debug, Parser)]
+#[command(name = "left", version, after_help = EXIT_CODES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Cli {
+    /// Another task than keeping the share the same.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Other tasks.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Tells what the daemon on a share is doing.
+    Status(StatusArgs),
+}
+
+/// What a daemon needs to know.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Address of the peer: an IP address, with the port after a colon unless
+    /// it is 21000 (IPv6 with a port in brackets: [::1]:21000)
+    #[arg(long, value_name = "PEER[:PORT]", value_parser = parse_peer, required = true)]
+    pub ip: Option<SocketAddr>,
+    /// The directory to keep the same; ./share is made if it is missing, any
+    /// other has to exist
+    #[arg(long, value_name = "DIR")]
+    pub share: Option<PathBuf>,
+    /// Where to listen for the peer
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:21000")]
+    pub listen: SocketAddr,
+    /// Run without encryption and authentication; required, because this
+    /// version has neither yet
+    #[arg(long)]
+    pub insecure: bool,
+    /// Append what happens to this file as JSON Lines
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
+}
+
+/// What `left status` needs to know.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The directory that is kept the same
+    #[arg(long, value_name = "DIR", default_value = "./share")]
+    pub share: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_peer(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return match address.port() {
+            0 => Err("port 0 is no port to dial".into()),
+            _ => Ok(address),
+        };
+    }
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+        .unwrap_or(text);
+    match bare.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => {
+            Err("this address means no machine in particular".into())
+        }
+        Ok(address) => Ok(SocketAddr::new(address, PORT)),
+        Err(_) => {
+            let host = bare.split(':').next().unwrap_or(bare);
+            Err(format!(
+                "host names are not looked up, give the IP address (`getent hosts {}` prints it)",
+                crate::path::shown(host.as_bytes())
+            ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_addresses() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(parse_peer(text), Ok(expected.parse().unwrap()), "{text}");
+        };
+        check("10.0.0.2", "10.0.0.2:21000");
+        check("10.0.0.2:7", "10.0.0.2:7");
+        check("::1", "[::1]:21000");
+        check("[::1]", "[::1]:21000");
+        check("[fe80::1]:9", "[fe80::1]:9");
+        for bad in [
+            "",
+            "host",
+            "host:1",
+            "10.0.0.2:0",
+            "10.0.0.2:99999",
+            "0.0.0.0",
+        ] {
+            assert!(parse_peer(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+        assert!(Cli::try_parse_from(["left"]).is_err());
+        assert!(Cli::try_parse_from(["left", "--ip", "::1"]).is_ok());
+        assert!(Cli::try_parse_from(["left", "status"]).is_ok());
+    }
+}

@@ -1,0 +1,484 @@
+//! Brings everything up, waits for a signal, and takes everything down.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::apply::{Job, apply};
+use crate::engine::{Engine, EngineContext, Event};
+use crate::events::Reporter;
+use crate::index::{Index, IndexError};
+use crate::part::{any_parts, settle_intents};
+use crate::path::{STATE_DIR, shown};
+use crate::scanner::{ScanEnd, Scanner};
+use crate::session::{Hub, SessionContext, accept_all, dial_always, random};
+use crate::share::{Share, ShareError};
+use crate::status::{Status, write_status};
+use crate::transfer::blocks::ListCache;
+use crate::transfer::send::SendContext;
+use crate::version::ReplicaId;
+use crate::wire::socket::listen;
+
+/// Between two looks at a small share.
+const SCAN_EVERY_MIN: Duration = Duration::from_millis(200);
+
+/// Between two looks at a share where files are changing right now.
+const SCAN_EVERY_RESTLESS: Duration = Duration::from_millis(50);
+
+/// Looking at the share takes at most a twentieth of one core.
+const SCAN_REST_FACTOR: u32 = 20;
+
+/// Even the largest share is looked at this often.
+const SCAN_EVERY_MAX: Duration = Duration::from_secs(300);
+
+/// The status file is not written more often.
+const STATUS_EVERY: Duration = Duration::from_millis(250);
+
+/// What is under way gets this long at the end; it resumes at the next start.
+const GRACE: Duration = Duration::from_millis(1500);
+
+/// Events waiting for the engine.
+const EVENTS_MAX: usize = 1024;
+
+/// Jobs waiting for the applier; more than the engine ever has on their way.
+const JOBS_MAX: usize = 1024;
+
+/// Files put in place together.
+const BATCH_JOBS: usize = 256;
+
+/// How to run; checked and complete.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the peer is.
+    pub peer: SocketAddr,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The share as the user gave it; without one, `./share` is made.
+    pub share: Option<PathBuf>,
+    /// Where events go.
+    pub events: Option<PathBuf>,
+}
+
+/// Why the daemon did not start or ended; each kind has its exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The share or its state cannot be used.
+    #[error("{0}")]
+    Share(#[from] ShareError),
+    /// The index cannot be used.
+    #[error("{0}; stop what else uses {STATE_DIR}, or make room")]
+    Index(#[from] IndexError),
+    /// The share went away while the daemon ran.
+    #[error(
+        "share {0} or its {STATE_DIR} was removed or replaced while left ran; nothing was taken for deleted; put it back and start again"
+    )]
+    Removed(String),
+    /// The events file cannot be used.
+    #[error("{0}")]
+    Events(String),
+    /// The port cannot be bound.
+    #[error(
+        "cannot listen on {address}: {source}; end what uses the port, or give another --listen"
+    )]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refused a thread, a signal handler or a pipe.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+impl DaemonError {
+    /// What the process ends with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            DaemonError::Events(_) => 2,
+            DaemonError::Bind { .. } => 3,
+            _ => 1,
+        }
+    }
+}
+
+/// Runs until a signal ends it.
+pub fn run(settings: &Settings) -> Result<(), DaemonError> {
+    let share_path = share_path(settings)?;
+    let events = settings
+        .events
+        .as_deref()
+        .map(|path| open_events(path, &share_path))
+        .transpose()?;
+    let reporter = Arc::new(Reporter::new(events));
+    let ended = run_reporting(settings, &share_path, &reporter);
+    if let Err(error) = &ended {
+        reporter.problem(b"", &error.to_string());
+    }
+    reporter.update(|activity| activity.ending = true);
+    ended
+}
+
+fn run_reporting(
+    settings: &Settings,
+    share_path: &Path,
+    reporter: &Arc<Reporter>,
+) -> Result<(), DaemonError> {
+    let share = Arc::new(Share::open(share_path)?);
+    let listener = listen(settings.listen).map_err(|source| DaemonError::Bind {
+        address: settings.listen,
+        source,
+    })?;
+    let (mut alarm, alarm_end) = UnixStream::pair()?;
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::low_level::pipe::register(signal, alarm_end.try_clone()?)?;
+    }
+    let index_path = share.path().join(STATE_DIR).join("index");
+    let (index, aside) = Index::open(&index_path, (ReplicaId(random()), random()))?;
+    let index = Arc::new(index);
+    if let Some(aside) = aside {
+        reporter.problem(
+            b"",
+            &format!(
+                "the index did not open; it is kept as {} and built anew",
+                aside.display()
+            ),
+        );
+    }
+    reporter.log(&format!(
+        "share {} as replica {}, listening on {}, peer {}, INSECURE: nothing is encrypted",
+        shown(share.path().as_os_str().as_encoded_bytes()),
+        index.replica(),
+        settings.listen,
+        settings.peer
+    ));
+    reporter.update(|activity| {
+        activity.opened = true;
+        activity.recovering = any_parts(&share);
+    });
+    settle_intents(&share, &index, reporter)?;
+    reporter.update(|activity| activity.recovering = false);
+
+    let daemon = Daemon::up(
+        settings,
+        share,
+        index,
+        reporter.clone(),
+        listener,
+        &alarm_end,
+    )?;
+    let ended = daemon.wait(&mut alarm);
+    daemon.down();
+    ended
+}
+
+/// The share's path; the default one is made on the very first start.
+fn share_path(settings: &Settings) -> Result<PathBuf, DaemonError> {
+    if let Some(share) = &settings.share {
+        return Ok(share.clone());
+    }
+    let share = PathBuf::from("share");
+    match std::fs::create_dir(&share) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(source) => {
+            return Err(ShareError::Open {
+                path: "./share".into(),
+                source,
+            }
+            .into());
+        }
+    }
+    Ok(share)
+}
+
+/// Opens the events file, which must not lie in the share: each event would
+/// be a change to tell events about.
+fn open_events(path: &Path, share: &Path) -> Result<File, DaemonError> {
+    let named = shown(path.as_os_str().as_encoded_bytes());
+    let failed =
+        |error: io::Error| DaemonError::Events(format!("cannot open events file {named}: {error}"));
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let folder = folder.canonicalize().map_err(failed)?;
+    // A link could lead into the share as well.
+    let lies_in = path.canonicalize().unwrap_or(folder);
+    if share
+        .canonicalize()
+        .is_ok_and(|share| lies_in.starts_with(share))
+    {
+        return Err(DaemonError::Events(format!(
+            "events file {named} lies inside the share; give a place outside"
+        )));
+    }
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(failed)
+}
+
+struct Daemon {
+    settings: Settings,
+    share: Arc<Share>,
+    index: Arc<Index>,
+    reporter: Arc<Reporter>,
+    context: Arc<SessionContext>,
+    stop: Arc<AtomicBool>,
+    events: SyncSender<Event>,
+    /// The engine, the applier and the scanner: what writes.
+    workers: Vec<JoinHandle<()>>,
+    /// Why a worker ended by itself.
+    failed: Arc<std::sync::Mutex<Option<DaemonError>>>,
+}
+
+impl Daemon {
+    fn up(
+        settings: &Settings,
+        share: Arc<Share>,
+        index: Arc<Index>,
+        reporter: Arc<Reporter>,
+        listener: std::net::TcpListener,
+        alarm: &UnixStream,
+    ) -> Result<Self, DaemonError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let lists = Arc::new(ListCache::default());
+        let (events, events_end) = sync_channel(EVENTS_MAX);
+        let (jobs, jobs_end) = sync_channel(JOBS_MAX);
+        let (look_again, look_again_end) = sync_channel(1);
+        let failed = Arc::new(std::sync::Mutex::new(None));
+        let fail = Failing {
+            failed: failed.clone(),
+            alarm: Arc::new(alarm.try_clone()?),
+        };
+        let mut workers = Vec::new();
+
+        let context = EngineContext {
+            share: share.clone(),
+            index: index.clone(),
+            reporter: reporter.clone(),
+            applier: jobs,
+            look_again,
+        };
+        let fail_engine = fail.clone();
+        workers.push(spawn("engine", move || {
+            if let Err(error) = Engine::new(context).run(&events_end) {
+                fail_engine.with(error.into());
+            }
+        })?);
+        let (applier_share, applier_index, applied) =
+            (share.clone(), index.clone(), events.clone());
+        workers.push(spawn("applier", move || {
+            apply_all(&applier_share, &applier_index, &jobs_end, &applied)
+        })?);
+        let mut scanner = Scanner::new(
+            share.clone(),
+            index.clone(),
+            lists.clone(),
+            reporter.clone(),
+            stop.clone(),
+        );
+        let (scanner_share, scanner_stop, observed) = (share.clone(), stop.clone(), events.clone());
+        workers.push(spawn("scanner", move || {
+            if let Err(error) = scan_always(
+                &mut scanner,
+                &scanner_share,
+                &scanner_stop,
+                &look_again_end,
+                &observed,
+            ) {
+                fail.with(error);
+            }
+        })?);
+
+        let context = Arc::new(SessionContext {
+            share: share.clone(),
+            index: index.clone(),
+            reporter: reporter.clone(),
+            send: SendContext {
+                share: share.clone(),
+                index: index.clone(),
+                lists,
+                reporter: reporter.clone(),
+            },
+            engine: events.clone(),
+            peer: settings.peer,
+            listen: settings.listen.ip(),
+            instance: random(),
+            stop: stop.clone(),
+            hub: Hub::default(),
+        });
+        // These two wait in system calls and hold nothing; the end of the
+        // process is theirs.
+        let accepting = context.clone();
+        spawn("listener", move || accept_all(&accepting, &listener))?;
+        let dialling = context.clone();
+        spawn("dialler", move || dial_always(&dialling))?;
+        let settings = settings.clone();
+        Ok(Self {
+            settings,
+            share,
+            index,
+            reporter,
+            context,
+            stop,
+            events,
+            workers,
+            failed,
+        })
+    }
+
+    /// Keeps the status file true until a signal comes or a worker fails.
+    fn wait(&self, alarm: &mut UnixStream) -> Result<(), DaemonError> {
+        alarm.set_read_timeout(Some(STATUS_EVERY))?;
+        let mut byte = [0];
+        loop {
+            match alarm.read(&mut byte) {
+                Ok(_) => break,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock
+                            | io::ErrorKind::TimedOut
+                            | io::ErrorKind::Interrupted
+                    ) => {}
+                Err(_) => break,
+            }
+            if self.reporter.take_changed() {
+                self.write_status();
+            }
+        }
+        let failed = self
+            .failed
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .take();
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn write_status(&self) {
+        let activity = self.reporter.activity();
+        let (entries, wanted) = self.index.counts().unwrap_or_default();
+        let status = Status {
+            state: activity.state().name().to_owned(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            replica: self.index.replica().to_string(),
+            peer: self.settings.peer.to_string(),
+            connected: activity.connected,
+            insecure: true,
+            entries,
+            wanted,
+            withheld: activity.withheld,
+            received_bytes: self.reporter.received_bytes.load(Ordering::Relaxed),
+            sent_bytes: self.reporter.sent_bytes.load(Ordering::Relaxed),
+            problems: self.reporter.problems(),
+        };
+        if let Err(error) = write_status(self.share.state(), &status) {
+            self.reporter
+                .problem(b"status", &format!("cannot write the status file: {error}"));
+        } else {
+            self.reporter.solved(b"status");
+        }
+    }
+
+    fn down(self) {
+        self.reporter.update(|activity| activity.ending = true);
+        self.stop.store(true, Ordering::Relaxed);
+        self.context.hub.end_all();
+        let _ = self.events.try_send(Event::Stop);
+        self.write_status();
+        let deadline = Instant::now() + GRACE;
+        while Instant::now() < deadline && !self.workers.iter().all(JoinHandle::is_finished) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Whoever is not done is cut off by the end of the process, which is
+        // as safe as a kill.
+    }
+}
+
+/// Lets a worker end the daemon.
+#[derive(Clone)]
+struct Failing {
+    failed: Arc<std::sync::Mutex<Option<DaemonError>>>,
+    alarm: Arc<UnixStream>,
+}
+
+impl Failing {
+    fn with(&self, error: DaemonError) {
+        *self
+            .failed
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
+        let mut alarm: &UnixStream = &self.alarm;
+        let _ = alarm.write_all(&[1]);
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(work)
+}
+
+fn apply_all(
+    share: &Share,
+    index: &Index,
+    jobs: &Receiver<Box<(Job, Option<File>)>>,
+    events: &SyncSender<Event>,
+) {
+    while let Ok(first) = jobs.recv() {
+        let rest = jobs.try_iter().take(BATCH_JOBS - 1);
+        let batch = std::iter::once(first).chain(rest).map(|job| *job).collect();
+        if events
+            .send(Event::Applied(apply(share, index, batch)))
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn scan_always(
+    scanner: &mut Scanner,
+    share: &Share,
+    stop: &AtomicBool,
+    look_again: &Receiver<()>,
+    events: &SyncSender<Event>,
+) -> Result<(), DaemonError> {
+    while !stop.load(Ordering::Relaxed) {
+        if !share.is_still_there() {
+            return Err(DaemonError::Removed(shown(
+                share.path().as_os_str().as_encoded_bytes(),
+            )));
+        }
+        let mut sink = |observations| events.send(Event::Observed(observations)).map_err(|_| ());
+        let (restless, walked) = match scanner.scan(&mut sink)? {
+            ScanEnd::Complete { restless, walked } => (restless, walked),
+            ScanEnd::Stopped => return Ok(()),
+        };
+        if events.send(Event::Scanned).is_err() {
+            return Ok(());
+        }
+        let rest = (walked * SCAN_REST_FACTOR).clamp(SCAN_EVERY_MIN, SCAN_EVERY_MAX);
+        let rest = if restless {
+            SCAN_EVERY_RESTLESS.max(walked)
+        } else {
+            rest
+        };
+        match look_again.recv_timeout(rest) {
+            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+    Ok(())
+}

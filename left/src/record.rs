@@ -1,0 +1,284 @@
+//! How records look in the index: a compact binary form, read with every
+//! length checked, because a disk can return anything.
+
+use crate::entry::{Body, ContentId, Entry, MODE_MASK, Mtime, TARGET_BYTES_MAX};
+use crate::version::{REPLICAS_MAX, ReplicaId, VersionVector};
+
+/// What the disk looked like when the entry was recorded. A path whose stat
+/// still equals a trusted stamp is not read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Inode number.
+    pub ino: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Modification time as the file system keeps it, which can be coarser
+    /// than what was asked for.
+    pub mtime: Mtime,
+    /// Change time.
+    pub ctime: Mtime,
+    /// Type and permission bits as the file system keeps them.
+    pub mode: u32,
+    /// Whether the change time was old enough, when reading began, that a
+    /// later write could not hide behind the same stamp.
+    pub trusted: bool,
+}
+
+impl Stamp {
+    /// Whether both describe the same state of the same file.
+    pub fn same_file(&self, other: &Stamp) -> bool {
+        Stamp {
+            trusted: true,
+            ..*self
+        } == Stamp {
+            trusted: true,
+            ..*other
+        }
+    }
+
+    /// Whether a write after this stamp was taken must show in it, though the
+    /// file was put in place only just now: its mtime was set to another time
+    /// than the present, and any write sets it to the present.
+    pub fn would_show_a_write(&self) -> bool {
+        let step_nanos: i128 = if self.ctime.nanos == 0 {
+            2_000_000_000
+        } else {
+            20_000_000
+        };
+        let nanos = |time: Mtime| i128::from(time.secs) * 1_000_000_000 + i128::from(time.nanos);
+        (nanos(self.ctime) - nanos(self.mtime)).abs() > step_nanos
+    }
+
+    /// As [`Stamp::same_file`], but for a file that was renamed or linked
+    /// meanwhile, which moves its change time.
+    pub fn same_but_moved(&self, other: &Stamp) -> bool {
+        self.same_file(&Stamp {
+            ctime: self.ctime,
+            ..*other
+        })
+    }
+}
+
+/// An entry with its place in the listing and what the disk looked like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The sequence number of the last change.
+    pub seq: u64,
+    /// What the disk looked like, if it holds the entry.
+    pub stamp: Option<Stamp>,
+    /// What is known.
+    pub entry: Entry,
+}
+
+/// A record as bytes.
+pub fn encode(record: &Record) -> Vec<u8> {
+    let mut out = Vec::with_capacity(160);
+    out.extend_from_slice(&record.seq.to_le_bytes());
+    match &record.stamp {
+        None => out.push(0),
+        Some(stamp) => {
+            out.push(if stamp.trusted { 2 } else { 1 });
+            out.extend_from_slice(&stamp.ino.to_le_bytes());
+            out.extend_from_slice(&stamp.size.to_le_bytes());
+            put_time(&mut out, stamp.mtime);
+            put_time(&mut out, stamp.ctime);
+            out.extend_from_slice(&stamp.mode.to_le_bytes());
+        }
+    }
+    put_entry(&mut out, &record.entry);
+    out
+}
+
+/// The way back from [`encode`]; `None` for anything else.
+pub fn decode(bytes: &[u8]) -> Option<Record> {
+    let mut input = Input(bytes);
+    let seq = input.u64()?;
+    let stamp = match input.u8()? {
+        0 => None,
+        kind @ (1 | 2) => Some(Stamp {
+            ino: input.u64()?,
+            size: input.u64()?,
+            mtime: input.time()?,
+            ctime: input.time()?,
+            mode: input.u32()?,
+            trusted: kind == 2,
+        }),
+        _ => return None,
+    };
+    let entry = input.entry()?;
+    input.0.is_empty().then_some(Record { seq, stamp, entry })
+}
+
+/// An entry alone as bytes.
+pub fn encode_entry(entry: &Entry) -> Vec<u8> {
+    let mut out = Vec::with_capacity(96);
+    put_entry(&mut out, entry);
+    out
+}
+
+/// The way back from [`encode_entry`].
+pub fn decode_entry(bytes: &[u8]) -> Option<Entry> {
+    let mut input = Input(bytes);
+    let entry = input.entry()?;
+    input.0.is_empty().then_some(entry)
+}
+
+fn put_time(out: &mut Vec<u8>, time: Mtime) {
+    out.extend_from_slice(&time.secs.to_le_bytes());
+    out.extend_from_slice(&time.nanos.to_le_bytes());
+}
+
+fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+    match &entry.body {
+        Body::File { id, size, mtime } => {
+            out.push(0);
+            out.extend_from_slice(&id.0);
+            out.extend_from_slice(&size.to_le_bytes());
+            put_time(out, *mtime);
+        }
+        Body::Dir => out.push(1),
+        Body::Link { target } => {
+            out.push(2);
+            out.extend_from_slice(&(target.len() as u32).to_le_bytes());
+            out.extend_from_slice(target);
+        }
+        Body::Deleted => out.push(3),
+    }
+    out.extend_from_slice(&entry.mode.to_le_bytes());
+    out.push(entry.version.replicas().min(REPLICAS_MAX) as u8);
+    for (replica, count) in entry.version.pairs().take(REPLICAS_MAX) {
+        out.extend_from_slice(&replica.0.to_le_bytes());
+        out.extend_from_slice(&count.to_le_bytes());
+    }
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn time(&mut self) -> Option<Mtime> {
+        let secs = self.take().map(i64::from_le_bytes)?;
+        let nanos = self.u32().filter(|nanos| *nanos < 1_000_000_000)?;
+        Some(Mtime { secs, nanos })
+    }
+
+    fn entry(&mut self) -> Option<Entry> {
+        let body = match self.u8()? {
+            0 => Body::File {
+                id: ContentId(self.take()?),
+                size: self.u64()?,
+                mtime: self.time()?,
+            },
+            1 => Body::Dir,
+            2 => {
+                let len = self.u32()? as usize;
+                if len > TARGET_BYTES_MAX {
+                    return None;
+                }
+                let (target, rest) = self.0.split_at_checked(len)?;
+                self.0 = rest;
+                Body::Link {
+                    target: target.into(),
+                }
+            }
+            3 => Body::Deleted,
+            _ => return None,
+        };
+        let mode = self.u32()? & MODE_MASK;
+        let count = self.u8()?;
+        let mut pairs = Vec::new();
+        for _ in 0..count {
+            pairs.push((ReplicaId(self.u64()?), self.u64()?));
+        }
+        Some(Entry {
+            body,
+            mode,
+            version: VersionVector::from_pairs(pairs),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records() -> Vec<Record> {
+        let time = Mtime {
+            secs: -5,
+            nanos: 999_999_999,
+        };
+        let version = VersionVector::from_pairs([(ReplicaId(1), 2), (ReplicaId(u64::MAX), 3)]);
+        let stamp = Stamp {
+            ino: 1,
+            size: 2,
+            mtime: time,
+            ctime: time,
+            mode: 0o100_644,
+            trusted: true,
+        };
+        let bodies = [
+            Body::File {
+                id: ContentId::empty(),
+                size: 3,
+                mtime: time,
+            },
+            Body::Dir,
+            Body::Link {
+                target: b"\xff/..".as_slice().into(),
+            },
+            Body::Deleted,
+        ];
+        bodies
+            .into_iter()
+            .enumerate()
+            .map(|(n, body)| Record {
+                seq: n as u64,
+                stamp: (n % 2 == 0).then_some(stamp),
+                entry: Entry {
+                    body,
+                    mode: 0o640,
+                    version: version.clone(),
+                },
+            })
+            .collect()
+    }
+
+    #[test]
+    fn records_come_back() {
+        for record in records() {
+            assert_eq!(decode(&encode(&record)), Some(record));
+        }
+    }
+
+    #[test]
+    fn damaged_records_are_refused_without_a_panic() {
+        for record in records() {
+            let bytes = encode(&record);
+            for cut in 0..bytes.len() {
+                assert_eq!(decode(&bytes[..cut]), None);
+            }
+            for at in 0..bytes.len() {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 0xff;
+                let _ = decode(&damaged);
+            }
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The share on disk: every system call relative to a directory descriptor,
+//! nothing outside the share is ever touched, no symbolic link is followed and
+//! no mount point crossed.
+
+// The fields of a stat have other types on other architectures.
+#![allow(clippy::unnecessary_cast)]
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{
+    AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, Stat, fstat, mkdirat, openat,
+    openat2, statat,
+};
+use rustix::io::Errno;
+
+use crate::entry::Mtime;
+use crate::path::{RelPath, STATE_DIR};
+use crate::record::Stamp;
+
+/// The folder of partial files inside the state folder.
+pub const PARTS_DIR: &str = "parts";
+
+const DIR_FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Why a directory cannot be used as a share; each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ShareError {
+    /// It does not exist or cannot be opened.
+    #[error("cannot open share {path}: {source}; create the directory or give another --share")]
+    Open {
+        /// As the user gave it.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another daemon holds it.
+    #[error("share {path} is in use by another left (see `left status --share {path}`)")]
+    Locked {
+        /// As the user gave it.
+        path: String,
+    },
+    /// The state folder cannot be made or opened.
+    #[error(
+        "cannot use {path}/{STATE_DIR}: {source}; it must be a directory on the share's file system that this user can write"
+    )]
+    State {
+        /// As the user gave it.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// The open share.
+pub struct Share {
+    path: PathBuf,
+    root: OwnedFd,
+    state: OwnedFd,
+    parts: OwnedFd,
+    device: u64,
+    lacks_openat2: AtomicBool,
+}
+
+impl Share {
+    /// Opens and locks the share, and makes its state folder.
+    pub fn open(path: &Path) -> Result<Self, ShareError> {
+        let named = crate::path::shown(path.as_os_str().as_encoded_bytes());
+        let root = openat(
+            CWD,
+            path,
+            DIR_FLAGS.difference(OFlags::NOFOLLOW),
+            Mode::empty(),
+        )
+        .map_err(|errno| ShareError::Open {
+            path: named.clone(),
+            source: errno.into(),
+        })?;
+        match rustix::fs::flock(&root, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(ShareError::Locked { path: named }),
+            Err(errno) => {
+                return Err(ShareError::Open {
+                    path: named,
+                    source: errno.into(),
+                });
+            }
+        }
+        let in_state = |errno: Errno| ShareError::State {
+            path: named.clone(),
+            source: errno.into(),
+        };
+        let state = make_private(&root, STATE_DIR).map_err(in_state)?;
+        let parts = make_private(&state, PARTS_DIR).map_err(in_state)?;
+        let device = fstat(&root).map_err(in_state)?.st_dev as u64;
+        if fstat(&parts).map_err(in_state)?.st_dev as u64 != device {
+            return Err(in_state(Errno::XDEV));
+        }
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        Ok(Self {
+            path,
+            root,
+            state,
+            parts,
+            device,
+            lacks_openat2: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether a daemon holds the share at `path`.
+    pub fn is_locked(path: &Path) -> std::io::Result<bool> {
+        let root = openat(
+            CWD,
+            path,
+            DIR_FLAGS.difference(OFlags::NOFOLLOW),
+            Mode::empty(),
+        )?;
+        match rustix::fs::flock(&root, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Where it is, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder of parts.
+    pub fn parts(&self) -> &OwnedFd {
+        &self.parts
+    }
+
+    /// The state folder.
+    pub fn state(&self) -> &OwnedFd {
+        &self.state
+    }
+
+    /// Whether the directory under the share's name still is the one that was
+    /// opened, and still holds our state folder. If not, nothing seen in it
+    /// may be taken for a deletion.
+    pub fn is_still_there(&self) -> bool {
+        let same = |a: &Stat, b: &Stat| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
+        let named = statat(CWD, &self.path, AtFlags::empty());
+        let inside = statat(&self.root, STATE_DIR, AtFlags::SYMLINK_NOFOLLOW);
+        match (named, fstat(&self.root), inside, fstat(&self.state)) {
+            (Ok(named), Ok(root), Ok(inside), Ok(state)) => {
+                same(&named, &root) && same(&inside, &state)
+            }
+            _ => false,
+        }
+    }
+
+    /// Opens a folder of the share; `None` is the share itself.
+    pub fn open_dir(&self, path: Option<&RelPath>) -> Result<OwnedFd, Errno> {
+        match path {
+            None => openat(&self.root, ".", DIR_FLAGS, Mode::empty()),
+            Some(path) => self.resolve(path.as_bytes(), DIR_FLAGS),
+        }
+    }
+
+    /// Opens the folder that holds `path`.
+    pub fn open_parent(&self, path: &RelPath) -> Result<OwnedFd, Errno> {
+        self.open_dir(path.parent().as_ref())
+    }
+
+    /// As [`Share::open_parent`], making folders that are missing.
+    pub fn make_parent(&self, path: &RelPath) -> Result<OwnedFd, Errno> {
+        match self.open_parent(path) {
+            Err(Errno::NOENT) => {}
+            other => return other,
+        }
+        let Some(parent) = path.parent() else {
+            return Err(Errno::NOENT);
+        };
+        let mut known: Vec<u8> = Vec::new();
+        for name in parent.names() {
+            let above = RelPath::parse(&known).ok();
+            let folder = self.open_dir(above.as_ref())?;
+            match mkdirat(&folder, name, Mode::from(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+            if !known.is_empty() {
+                known.push(b'/');
+            }
+            known.extend_from_slice(name);
+        }
+        self.open_parent(path)
+    }
+
+    /// Opens a regular file for reading; never waits on a pipe or device.
+    pub fn open_file(&self, path: &RelPath) -> Result<File, Errno> {
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = self.resolve(path.as_bytes(), flags)?;
+        if !is_file(&fstat(&file)?) {
+            return Err(Errno::INVAL);
+        }
+        Ok(File::from(file))
+    }
+
+    /// The stat of what lies at `path` itself.
+    pub fn stat(&self, path: &RelPath) -> Result<Stat, Errno> {
+        let parent = self.open_parent(path)?;
+        statat(&parent, path.name(), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Whether a stat is of another file system than the share's.
+    pub fn is_foreign(&self, stat: &Stat) -> bool {
+        stat.st_dev as u64 != self.device
+    }
+
+    fn resolve(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        if !self.lacks_openat2.load(Ordering::Relaxed) {
+            let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+            match openat2(&self.root, path, flags, Mode::empty(), how) {
+                // Older kernels do not know it, some sandboxes forbid it.
+                Err(Errno::NOSYS | Errno::PERM) => {
+                    self.lacks_openat2.store(true, Ordering::Relaxed)
+                }
+                // A rename elsewhere made the kernel unsure; it says to ask again.
+                Err(Errno::AGAIN) => {}
+                other => return other,
+            }
+        }
+        self.resolve_by_component(path, flags)
+    }
+
+    fn resolve_by_component(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let mut folder: Option<OwnedFd> = None;
+        let mut names = path.split(|b| *b == b'/').peekable();
+        while let Some(name) = names.next() {
+            let flags = if names.peek().is_some() {
+                DIR_FLAGS
+            } else {
+                flags | OFlags::NOFOLLOW
+            };
+            let above = folder.as_ref().map_or(self.root.as_fd(), |fd| fd.as_fd());
+            let next = openat(above, name, flags, Mode::empty())?;
+            if self.is_foreign(&fstat(&next)?) {
+                return Err(Errno::XDEV);
+            }
+            folder = Some(next);
+        }
+        folder.ok_or(Errno::NOENT)
+    }
+}
+
+fn make_private(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    match mkdirat(parent, name, Mode::from(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let folder = openat(parent, name, DIR_FLAGS, Mode::empty())?;
+    if fstat(&folder)?.st_mode & 0o7777 != 0o700 {
+        rustix::fs::fchmod(&folder, Mode::from(0o700))?;
+    }
+    Ok(folder)
+}
+
+/// Whether a stat is of a regular file.
+pub fn is_file(stat: &Stat) -> bool {
+    stat.st_mode & 0o170_000 == 0o100_000
+}
+
+/// Whether a stat is of a folder.
+pub fn is_dir(stat: &Stat) -> bool {
+    stat.st_mode & 0o170_000 == 0o040_000
+}
+
+/// Whether a stat is of a symbolic link.
+pub fn is_link(stat: &Stat) -> bool {
+    stat.st_mode & 0o170_000 == 0o120_000
+}
+
+/// What the index remembers of a stat.
+pub fn stamp(stat: &Stat) -> Stamp {
+    Stamp {
+        ino: stat.st_ino as u64,
+        size: stat.st_size as u64,
+        mtime: mtime(stat),
+        ctime: Mtime {
+            secs: stat.st_ctime as i64,
+            nanos: stat.st_ctime_nsec as u32,
+        },
+        mode: stat.st_mode,
+        trusted: true,
+    }
+}
+
+/// The modification time of a stat.
+pub fn mtime(stat: &Stat) -> Mtime {
+    Mtime {
+        secs: stat.st_mtime as i64,
+        nanos: stat.st_mtime_nsec as u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn path(text: &str) -> RelPath {
+        RelPath::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn links_are_never_followed_with_or_without_openat2() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "x").unwrap();
+        std::fs::create_dir(dir.path().join("real")).unwrap();
+        std::fs::write(dir.path().join("real/file"), "y").unwrap();
+        symlink(outside.path(), dir.path().join("way")).unwrap();
+        symlink("real/file", dir.path().join("near")).unwrap();
+        let share = Share::open(dir.path()).unwrap();
+        for lacks in [false, true] {
+            share.lacks_openat2.store(lacks, Ordering::Relaxed);
+            assert!(share.open_file(&path("real/file")).is_ok());
+            assert!(share.open_file(&path("way/secret")).is_err());
+            assert!(share.stat(&path("way/secret")).is_err());
+            assert!(share.make_parent(&path("way/new/file")).is_err());
+            assert!(share.open_file(&path("near")).is_err());
+            assert!(share.open_file(&path("real")).is_err());
+            assert!(share.make_parent(&path("x/y/z")).is_ok());
+        }
+        assert!(!outside.path().join("new").exists());
+        assert!(dir.path().join("x/y").is_dir());
+    }
+
+    #[test]
+    fn a_second_holder_is_refused_and_the_state_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!Share::is_locked(dir.path()).unwrap());
+        let share = Share::open(dir.path()).unwrap();
+        assert!(matches!(
+            Share::open(dir.path()),
+            Err(ShareError::Locked { .. })
+        ));
+        assert!(Share::is_locked(dir.path()).unwrap());
+        let mode = std::fs::metadata(dir.path().join(".left/parts"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o700);
+        assert!(share.is_still_there());
+        std::fs::remove_dir_all(dir.path().join(".left")).unwrap();
+        assert!(!share.is_still_there());
+    }
+}

@@ -1,0 +1,177 @@
+//! What a user can ask at any time: the state, and the figures of `status.json`.
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags, openat, renameat};
+use serde::{Deserialize, Serialize};
+
+/// The name of the status file inside the state folder.
+pub const STATUS_FILE: &str = "status.json";
+
+/// The eight states a user sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Opening the share and the index.
+    Initialization,
+    /// Looking at the whole share for the first time since the start.
+    Scanning,
+    /// Looking for the peer.
+    PeerDetection,
+    /// Telling each other what changed.
+    InformationExchange,
+    /// Content is on its way.
+    Transfer,
+    /// Both sides have the same, as far as is known; nothing to do.
+    Synchronization,
+    /// Putting right what an interruption left, or waiting for the peer with
+    /// work unfinished.
+    Recovery,
+    /// Ending.
+    Termination,
+}
+
+impl State {
+    /// The word that users read.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Initialization => "initialization",
+            State::Scanning => "scanning",
+            State::PeerDetection => "peer detection",
+            State::InformationExchange => "information exchange",
+            State::Transfer => "transfer",
+            State::Synchronization => "synchronization",
+            State::Recovery => "recovery",
+            State::Termination => "termination",
+        }
+    }
+}
+
+/// What is going on; the state follows from it.
+#[derive(Debug, Clone, Default)]
+pub struct Activity {
+    /// The share and the index are open.
+    pub opened: bool,
+    /// What an earlier run left is being put right.
+    pub recovering: bool,
+    /// The first scan is complete.
+    pub scanned: bool,
+    /// There is a session with the peer.
+    pub connected: bool,
+    /// The session ended while work was unfinished.
+    pub interrupted: bool,
+    /// Both listings are read to their ends.
+    pub exchanged: bool,
+    /// Something is received or put in place.
+    pub receiving: bool,
+    /// Something is sent.
+    pub sending: bool,
+    /// Deletions of the peer that are recorded and not applied.
+    pub withheld: u64,
+    /// The end has begun.
+    pub ending: bool,
+}
+
+impl Activity {
+    /// The one state that says most.
+    pub fn state(&self) -> State {
+        if self.ending {
+            State::Termination
+        } else if !self.opened {
+            State::Initialization
+        } else if self.recovering {
+            State::Recovery
+        } else if !self.scanned {
+            State::Scanning
+        } else if !self.connected {
+            if self.interrupted {
+                State::Recovery
+            } else {
+                State::PeerDetection
+            }
+        } else if self.receiving || self.sending {
+            State::Transfer
+        } else if !self.exchanged {
+            State::InformationExchange
+        } else {
+            State::Synchronization
+        }
+    }
+}
+
+/// The content of `status.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The state's word.
+    pub state: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// The program's version.
+    pub version: String,
+    /// This side's id.
+    pub replica: String,
+    /// Where the peer is looked for.
+    pub peer: String,
+    /// Whether there is a session.
+    pub connected: bool,
+    /// Always true in this version: nothing is encrypted.
+    pub insecure: bool,
+    /// Entries in the index, tombstones too.
+    pub entries: u64,
+    /// Entries of the peer that are still to be acted on.
+    pub wanted: u64,
+    /// Of those, deletions that this version records but does not apply.
+    pub withheld: u64,
+    /// Bytes of content received since the start.
+    pub received_bytes: u64,
+    /// Bytes of content sent since the start.
+    pub sent_bytes: u64,
+    /// What stands in the way, a line each.
+    pub problems: Vec<String>,
+}
+
+/// Replaces the status file in one step.
+pub fn write_status(state_dir: &OwnedFd, status: &Status) -> std::io::Result<()> {
+    const NEW: &str = "status.json.new";
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(state_dir, NEW, flags, Mode::from(0o600))?;
+    let mut text = serde_json::to_vec_pretty(status)?;
+    text.push(b'\n');
+    std::fs::File::from(file).write_all(&text)?;
+    renameat(state_dir, NEW, state_dir, STATUS_FILE)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_follows_from_what_goes_on() {
+        let mut activity = Activity::default();
+        assert_eq!(activity.state(), State::Initialization);
+        activity.opened = true;
+        assert_eq!(activity.state(), State::Scanning);
+        activity.scanned = true;
+        assert_eq!(activity.state(), State::PeerDetection);
+        activity.connected = true;
+        assert_eq!(activity.state(), State::InformationExchange);
+        activity.receiving = true;
+        assert_eq!(activity.state(), State::Transfer);
+        activity.connected = false;
+        activity.interrupted = true;
+        assert_eq!(activity.state(), State::Recovery);
+        activity = Activity {
+            opened: true,
+            scanned: true,
+            connected: true,
+            exchanged: true,
+            ..Activity::default()
+        };
+        assert_eq!(activity.state(), State::Synchronization);
+        activity.ending = true;
+        assert_eq!(activity.state(), State::Termination);
+    }
+}

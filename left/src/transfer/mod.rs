@@ -1,0 +1,5 @@
+//! Content between the two sides: the receiver pulls verified blocks.
+
+pub mod blocks;
+pub mod receive;
+pub mod send;

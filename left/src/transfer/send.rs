@@ -1,0 +1,267 @@
+//! The sending side of a file connection: answers requests, one after the
+//! other. It hashes nothing it has hashed before.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::fstat;
+
+use crate::entry::{Body, ContentId};
+use crate::events::Reporter;
+use crate::index::Index;
+use crate::path::RelPath;
+use crate::record::Stamp;
+use crate::share::{Share, stamp};
+use crate::transfer::blocks::{
+    BlockList, Geometry, Hashed, ListCache, PAGE_VALUES, hash_file, read_exact_at,
+};
+use crate::wire::frame::{FrameKind, Header, read_header, write_frame};
+
+/// Versions a receiver may have open at once; it uses half of them.
+const OPEN_MAX: usize = 512;
+
+/// What the sender needs of the daemon.
+pub struct SendContext {
+    /// The share.
+    pub share: Arc<Share>,
+    /// Says which content a path has.
+    pub index: Arc<Index>,
+    /// Block lists of files that were hashed lately.
+    pub lists: Arc<ListCache>,
+    /// Where figures go.
+    pub reporter: Arc<Reporter>,
+}
+
+struct Offered {
+    file: File,
+    stamp: Stamp,
+    id: ContentId,
+    geometry: Geometry,
+    list: Option<Arc<BlockList>>,
+}
+
+/// Why an opened version cannot be sent.
+enum Refusal {
+    Gone,
+    Stale,
+}
+
+/// Serves until the connection ends.
+pub fn serve(context: &SendContext, stream: &TcpStream) -> io::Result<()> {
+    let mut requests = BufReader::with_capacity(16 * 1024, stream);
+    let mut out = BufWriter::with_capacity(64 * 1024, stream);
+    let mut offered: HashMap<u32, Offered> = HashMap::new();
+    let mut buffer = Vec::new();
+    let ended = loop {
+        if requests.buffer().is_empty() {
+            // About to wait: what is answered so far has to go.
+            if let Err(error) = out.flush() {
+                break Err(error);
+            }
+            if offered.is_empty() {
+                context.reporter.update(|activity| activity.sending = false);
+            }
+            match requests.fill_buf() {
+                Ok([]) => break Ok(()),
+                Ok(_) => {}
+                Err(error) => break Err(error),
+            }
+        }
+        let answered = read_header(&mut requests).and_then(|header| {
+            answer(
+                context,
+                &mut requests,
+                &mut out,
+                &mut offered,
+                &mut buffer,
+                header,
+            )
+        });
+        if let Err(error) = answered {
+            break Err(error);
+        }
+    };
+    context.reporter.update(|activity| activity.sending = false);
+    ended
+}
+
+fn answer(
+    context: &SendContext,
+    requests: &mut impl Read,
+    out: &mut impl Write,
+    offered: &mut HashMap<u32, Offered>,
+    buffer: &mut Vec<u8>,
+    header: Header,
+) -> io::Result<()> {
+    let mut payload = vec![0; header.payload_bytes as usize];
+    requests.read_exact(&mut payload)?;
+    let broken = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what.to_owned()));
+    let handle = header.handle;
+    match header.kind {
+        FrameKind::Open => {
+            let Some((id, path)) = payload.split_first_chunk::<32>() else {
+                return broken("the peer opened nothing");
+            };
+            let Ok(path) = RelPath::parse(path) else {
+                return broken("the peer asked for a path that cannot be");
+            };
+            if offered.len() >= OPEN_MAX || offered.contains_key(&handle) {
+                return broken("the peer opened too much");
+            }
+            context.reporter.update(|activity| activity.sending = true);
+            match offer(context, &path, ContentId(*id), header.argument) {
+                Ok(version) => {
+                    offered.insert(handle, version);
+                    Ok(())
+                }
+                Err(refusal) => refuse(out, handle, refusal),
+            }
+        }
+        FrameKind::List => {
+            // After a refusal more requests can be on their way.
+            let Some(version) = offered.get_mut(&handle) else {
+                return Ok(());
+            };
+            if header.argument >= version.geometry.pages() {
+                return broken("the peer asked for a page that cannot be");
+            }
+            match list(context, version)? {
+                Some(list) => {
+                    let first = (header.argument * PAGE_VALUES) as usize;
+                    let last = (first + PAGE_VALUES as usize).min(list.values.len());
+                    let values = list.values[first..last].concat();
+                    write_frame(out, FrameKind::Page, handle, header.argument, &values)
+                }
+                None => {
+                    offered.remove(&handle);
+                    refuse(out, handle, Refusal::Stale)
+                }
+            }
+        }
+        FrameKind::Get => {
+            let Some(version) = offered.get(&handle) else {
+                return Ok(());
+            };
+            let Ok(count) = payload.try_into().map(u32::from_be_bytes) else {
+                return broken("the peer asked for no blocks");
+            };
+            let blocks = version.geometry.blocks();
+            let last = header
+                .argument
+                .checked_add(u64::from(count))
+                .filter(|last| *last <= blocks);
+            let Some(last) = last else {
+                return broken("the peer asked for blocks that cannot be");
+            };
+            for block in header.argument..last {
+                if !send_block(version, out, buffer, handle, block)? {
+                    offered.remove(&handle);
+                    return refuse(out, handle, Refusal::Stale);
+                }
+                let sent = version.geometry.len(block) as u64;
+                context
+                    .reporter
+                    .sent_bytes
+                    .fetch_add(sent, Ordering::Relaxed);
+            }
+            Ok(())
+        }
+        FrameKind::Close => {
+            offered.remove(&handle);
+            Ok(())
+        }
+        FrameKind::Page | FrameKind::Data | FrameKind::Gone | FrameKind::Stale => {
+            broken("the peer answered where it should ask")
+        }
+    }
+}
+
+fn refuse(out: &mut impl Write, handle: u32, refusal: Refusal) -> io::Result<()> {
+    let kind = match refusal {
+        Refusal::Gone => FrameKind::Gone,
+        Refusal::Stale => FrameKind::Stale,
+    };
+    write_frame(out, kind, handle, 0, &[])
+}
+
+/// Opens a version, if the path still has it by index and by stat.
+fn offer(
+    context: &SendContext,
+    path: &RelPath,
+    id: ContentId,
+    size: u64,
+) -> Result<Offered, Refusal> {
+    let record = context
+        .index
+        .get(path)
+        .ok()
+        .flatten()
+        .ok_or(Refusal::Gone)?;
+    let current = matches!(&record.entry.body, Body::File { id: known, size: len, .. } if *known == id && *len == size);
+    if !current {
+        return Err(Refusal::Gone);
+    }
+    let file = context.share.open_file(path).map_err(|_| Refusal::Stale)?;
+    let now = stamp(&fstat(&file).map_err(|_| Refusal::Stale)?);
+    if !record.stamp.is_some_and(|known| known.same_file(&now)) {
+        return Err(Refusal::Stale);
+    }
+    let geometry = Geometry::of(size).ok_or(Refusal::Gone)?;
+    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
+    Ok(Offered {
+        file,
+        stamp: now,
+        id,
+        geometry,
+        list: context.lists.get(id),
+    })
+}
+
+/// The block list of a version; `None` when the file is another one by now.
+fn list(context: &SendContext, version: &mut Offered) -> io::Result<Option<Arc<BlockList>>> {
+    if version.list.is_none() {
+        let go_on = || is_unchanged(version);
+        match hash_file(&version.file, version.geometry, 2, &go_on)? {
+            Hashed::Whole {
+                id,
+                list: Some(list),
+            } if id == version.id => {
+                context.lists.keep(id, list.clone());
+                version.list = Some(list);
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok(version.list.clone())
+}
+
+fn is_unchanged(version: &Offered) -> bool {
+    fstat(&version.file).is_ok_and(|now| stamp(&now).same_but_moved(&version.stamp))
+}
+
+/// Sends one block; `false` when the file is another one by now.
+fn send_block(
+    version: &Offered,
+    out: &mut impl Write,
+    buffer: &mut Vec<u8>,
+    handle: u32,
+    block: u64,
+) -> io::Result<bool> {
+    let len = version.geometry.len(block);
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+    let bytes = &mut buffer[..len];
+    let whole = read_exact_at(&version.file, bytes, version.geometry.offset(block));
+    // Looked at after reading: what was read before a change is not sent
+    // as if it were of the offered version.
+    if !whole.unwrap_or(false) || !is_unchanged(version) {
+        return Ok(false);
+    }
+    write_frame(out, FrameKind::Data, handle, block, bytes)?;
+    Ok(true)
+}
