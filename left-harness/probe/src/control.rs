@@ -31,7 +31,7 @@ pub struct Control {
     /// All said so far, for those who come later. A daemon says only a few lines in its life.
     said: String,
     /// Held for as long as we live; never given to a child.
-    _lock: File,
+    lock: File,
 }
 
 struct Connection {
@@ -81,7 +81,7 @@ impl Control {
             listener,
             connections: Vec::new(),
             said: String::new(),
-            _lock: lock,
+            lock,
         };
         control.welcome(first);
         Ok(Some(control))
@@ -142,11 +142,14 @@ impl Control {
         self.connections.retain(|connection| connection.open);
     }
 
-    /// Nobody new is heard from here on.
-    pub fn close(self) {
+    /// The last line. The folder is free before it is said, so that who hears
+    /// it can start the next daemon there at once.
+    pub fn end(mut self, last_words: &str) {
         // Gone is gone; a stale socket only costs the next daemon the removal.
         let _ = fs::remove_file(SOCKET);
-        for connection in &self.connections {
+        drop(self.lock);
+        for connection in &mut self.connections {
+            connection.write(last_words.as_bytes());
             let _ = connection.stream.shutdown(std::net::Shutdown::Both);
         }
     }

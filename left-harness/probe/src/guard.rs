@@ -20,7 +20,7 @@ pub const MARKER: &str = ".left-harness-run";
 const ID_BYTES_MAX: usize = 4096;
 /// Something may still be writing while it is being ended elsewhere.
 const PATIENCE: Duration = Duration::from_secs(5);
-const TRY_EVERY: Duration = Duration::from_millis(20);
+const TRY_EVERY: Duration = Duration::from_millis(5);
 
 /// What is guarded.
 pub struct Spec {
@@ -38,6 +38,14 @@ struct Marked {
     name: std::ffi::CString,
     folder: OwnedFd,
     identity: Identity,
+}
+
+/// What lies under a guarded name.
+enum Found {
+    /// It is gone, by whoever's hand.
+    Nothing,
+    /// The folder that was guarded, still marked.
+    Ours,
 }
 
 /// Refuses a folder that does not bear the id.
@@ -84,8 +92,7 @@ pub fn guard(spec: Spec) -> Result<()> {
             break last_words;
         }
     };
-    control.say(&last_words.end());
-    control.close();
+    control.end(&last_words.end());
     Ok(())
 }
 
@@ -141,31 +148,32 @@ impl Marked {
     fn heal(&self, id: &str) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let Err(why) = self.try_to_heal(id) else {
-                return Ok(());
-            };
-            if Instant::now() >= deadline {
-                return Err(why);
+            match self.look(id)? {
+                Found::Nothing => return Ok(()),
+                Found::Ours => {}
             }
-            std::thread::sleep(TRY_EVERY);
+            match self.remove(id) {
+                Ok(()) => return Ok(()),
+                Err(why) if Instant::now() >= deadline => return Err(why),
+                Err(_) => std::thread::sleep(TRY_EVERY),
+            }
         }
     }
 
-    fn try_to_heal(&self, id: &str) -> Result<()> {
+    /// What now lies under the name; an error when it is not what was guarded.
+    fn look(&self, id: &str) -> Result<Found> {
+        let name = self.name.to_string_lossy();
         match beneath::look(&self.parent, &self.name) {
-            Err(Errno::NOENT) => return Ok(()),
-            Err(error) => {
-                return Err(error).doing(|| format!("look at {}", self.name.to_string_lossy()));
-            }
+            Err(Errno::NOENT) => Ok(Found::Nothing),
+            Err(error) => Err(error).doing(|| format!("look at {name}")),
             Ok(stat) if Identity::of(&stat) != self.identity => {
-                return Err(Fail(format!(
-                    "another folder is now called {}",
-                    self.name.to_string_lossy()
-                )));
+                Err(Fail(format!("another folder is now called {name}")))
             }
-            Ok(_) => {}
+            Ok(_) => self.bears(id).map(|()| Found::Ours),
         }
-        self.bears(id)?;
+    }
+
+    fn remove(&self, id: &str) -> Result<()> {
         remove::empty(&self.folder, MARKER.as_bytes()).map_err(Fail)?;
         unlinkat(&self.folder, MARKER, AtFlags::empty()).doing(|| format!("remove {MARKER}"))?;
         match unlinkat(&self.parent, self.name.as_c_str(), AtFlags::REMOVEDIR) {

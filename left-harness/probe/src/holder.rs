@@ -1,8 +1,8 @@
 //! The holder: parent and subreaper of one process, until that has ended.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
-use std::io::Read;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -21,6 +21,8 @@ use crate::json::Line;
 use crate::lease::Lease;
 use crate::process;
 
+/// Becomes `bridge::STATUS` by a rename.
+const STATUS_NEW: &str = "status.new";
 /// Looks at memory and orphans come this often; a peak that lasts shorter before the end goes unseen.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The first looks come sooner, so that a short life is seen too.
@@ -58,18 +60,16 @@ pub fn hold(spec: Spec) -> Result<()> {
     let own = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(own)).doing(|| "become subreaper".into())?;
     std::env::set_current_dir(&spec.folder).doing(|| format!("enter {}", spec.folder.display()))?;
-    let Some(mut control) = Control::open()? else {
+    let Some(control) = Control::open()? else {
         return Ok(());
     };
-    // Of a life before in the same folder.
-    let _ = fs::remove_file(STATUS);
+    let status = Status::prepare()?;
     match Held::start(&spec) {
-        Ok(held) => held.live(&spec, control),
+        Ok(held) => held.live(&spec, control, status),
         Err(fail) => {
             let line = Line::new().text("failed", &fail.0).end();
-            write_status(&line)?;
-            control.say(&line);
-            control.close();
+            status.write(&line)?;
+            control.end(&line);
             Ok(())
         }
     }
@@ -81,6 +81,19 @@ struct Held {
     fd: Option<OwnedFd>,
     began: Instant,
     usage: Usage,
+    /// From our SIGKILL to the kernel's word that it is dead.
+    died_within: Option<Duration>,
+}
+
+/// Why it comes to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// It ended, or somebody else ended it.
+    Itself,
+    /// By order.
+    Killed,
+    /// Nobody renewed.
+    LeaseLapsed,
 }
 
 /// The last that was seen of what it used.
@@ -141,10 +154,11 @@ impl Held {
             fd,
             began,
             usage: Usage::default(),
+            died_within: None,
         })
     }
 
-    fn live(mut self, spec: &Spec, mut control: Control) -> Result<()> {
+    fn live(mut self, spec: &Spec, mut control: Control, status: Status) -> Result<()> {
         control.say(
             &Line::new()
                 .yes("started")
@@ -156,8 +170,7 @@ impl Held {
         let mut port = spec.listen;
         let mut next_look = self.began + FIRST_LOOK;
         let mut pause = FIRST_LOOK;
-        let mut killed_by_us = None;
-        loop {
+        let cause = loop {
             if let Some(waited) = port
                 && self.listens(waited)
             {
@@ -172,8 +185,7 @@ impl Held {
                 next_look = Instant::now() + pause;
             }
             let Some(left) = lease.left() else {
-                killed_by_us = Some("lease lapsed");
-                break;
+                break Cause::LeaseLapsed;
             };
             let mut timeout = left.min(next_look.saturating_duration_since(Instant::now()));
             if port.is_some() {
@@ -198,17 +210,16 @@ impl Held {
                 }
             }
             if kill {
-                killed_by_us = Some("kill");
-                break;
+                break Cause::Killed;
             }
             if woken.other || (self.fd.is_none() && self.has_ended()) {
-                break;
+                break Cause::Itself;
             }
-        }
-        if killed_by_us.is_some() {
+        };
+        if cause != Cause::Itself {
             self.kill();
         }
-        self.end(killed_by_us == Some("lease lapsed"), control)
+        self.end(cause, control, status)
     }
 
     fn listens(&self, port: u16) -> bool {
@@ -255,6 +266,7 @@ impl Held {
         if let Some(peak) = process::peak_kib(self.pid) {
             self.usage.peak_kib = Some(peak);
         }
+        let killed = Instant::now();
         // It is our child and not reaped, so its pid is its own; failing means it has ended already.
         let _ = process::signal(self.pid, self.start_time, self.fd.as_ref(), Signal::KILL);
         let mut fds = self
@@ -265,6 +277,7 @@ impl Held {
         while !fds.is_empty() && rustix::event::poll(&mut fds, None) == Err(rustix::io::Errno::INTR)
         {
         }
+        self.died_within = self.fd.as_ref().map(|_| killed.elapsed());
     }
 
     fn has_ended(&self) -> bool {
@@ -272,14 +285,14 @@ impl Held {
     }
 
     /// The process has ended or is about to: takes leave of it and of all it leaves behind.
-    fn end(mut self, lapsed: bool, mut control: Control) -> Result<()> {
+    fn end(mut self, cause: Cause, control: Control, status: Status) -> Result<()> {
         if let Some(stat) = process::stat(self.pid) {
             self.usage.user_ms = stat.user_ms;
             self.usage.system_ms = stat.system_ms;
         }
-        let status = loop {
+        let ended = loop {
             match waitpid(Pid::from_raw(self.pid), WaitOptions::empty()) {
-                Ok(Some((_, status))) => break Some(status),
+                Ok(Some((_, ended))) => break Some(ended),
                 Err(rustix::io::Errno::INTR) => {}
                 Ok(None) | Err(_) => break None,
             }
@@ -287,10 +300,10 @@ impl Held {
         let family = family::end();
         let mut line = Line::new()
             .yes("exited")
-            .maybe("code", status.and_then(WaitStatus::exit_status))
+            .maybe("code", ended.and_then(WaitStatus::exit_status))
             .maybe_text(
                 "signal",
-                status
+                ended
                     .and_then(WaitStatus::terminating_signal)
                     .map(process::signal_name)
                     .as_deref(),
@@ -299,16 +312,18 @@ impl Held {
             .number("user_ms", self.usage.user_ms)
             .number("system_ms", self.usage.system_ms)
             .number("left_behind", family.found);
+        if let Some(within) = self.died_within {
+            line = line.number("died_within_us", within.as_micros() as u64);
+        }
         if family.stuck > 0 {
             line = line.number("stuck", family.stuck);
         }
-        if lapsed {
+        if cause == Cause::LeaseLapsed {
             line = line.yes("lease_lapsed");
         }
         let line = line.end();
-        write_status(&line)?;
-        control.say(&line);
-        control.close();
+        status.write(&line)?;
+        control.end(&line);
         Ok(())
     }
 }
@@ -320,8 +335,23 @@ fn ready_pause(since_start: Duration) -> Duration {
         .map_or(LOOK_EVERY, |(_, pause)| *pause)
 }
 
-fn write_status(line: &str) -> Result<()> {
-    fs::write("status.new", line)
-        .and_then(|()| fs::rename("status.new", STATUS))
-        .doing(|| format!("write {STATUS}"))
+/// Where the end will be written. Made at the start: making a file can take a
+/// millisecond, which a confirmed death must not wait for.
+struct Status(File);
+
+impl Status {
+    fn prepare() -> Result<Self> {
+        // Of a life before in the same folder.
+        let _ = fs::remove_file(STATUS);
+        File::create(STATUS_NEW)
+            .doing(|| format!("create {STATUS_NEW}"))
+            .map(Self)
+    }
+
+    fn write(mut self, line: &str) -> Result<()> {
+        self.0
+            .write_all(line.as_bytes())
+            .doing(|| format!("write {STATUS_NEW}"))?;
+        fs::rename(STATUS_NEW, STATUS).doing(|| format!("rename {STATUS_NEW} to {STATUS}"))
+    }
 }

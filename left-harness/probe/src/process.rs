@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::Read;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -25,7 +26,7 @@ pub struct Stat {
 
 /// Looks at a process; `None` when there is none.
 pub fn stat(pid: i32) -> Option<Stat> {
-    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    parse_stat(&read_small(&format!("/proc/{pid}/stat"))?)
 }
 
 fn parse_stat(text: &[u8]) -> Option<Stat> {
@@ -46,11 +47,22 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
 
 /// The most memory it had so far, in KiB; `None` once it has ended.
 pub fn peak_kib(pid: i32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = String::from_utf8(read_small(&format!("/proc/{pid}/status"))?).ok()?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+/// A file of /proc in one go: growing a buffer piece by piece asks the kernel eight times.
+fn read_small(path: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(8192);
+    fs::File::open(path)
+        .ok()?
+        .take(8192)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    Some(bytes)
 }
 
 /// Children of all threads of a process; `None` where the kernel does not list them.

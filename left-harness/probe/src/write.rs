@@ -22,6 +22,9 @@ const TREE_FILES_MAX: u64 = 1_000_000;
 /// Every so many files of a tree share a folder.
 const FILES_A_FOLDER: u64 = 10;
 
+/// Setuid, setgid and sticky.
+const SPECIAL_BITS: u32 = 0o7000;
+
 /// A file to be written.
 pub struct Wanted {
     /// Where it belongs.
@@ -84,8 +87,11 @@ fn fill(path: &Path, wanted: &Wanted, out: &mut impl Write) -> Result<blake3::Ha
         .open(path)
         .doing(|| format!("create {}", path.display()))?;
     // Set apart from creating it, so that the umask has no say.
-    file.set_permissions(Permissions::from_mode(wanted.mode))
-        .doing(|| format!("set the mode of {}", path.display()))?;
+    let set_mode = |file: &File| {
+        file.set_permissions(Permissions::from_mode(wanted.mode))
+            .doing(|| format!("set the mode of {}", path.display()))
+    };
+    set_mode(&file)?;
     let mut content = Content::new(wanted.kind, &wanted.seed);
     let mut hasher = blake3::Hasher::new();
     let mut progress = Progress::new();
@@ -95,6 +101,10 @@ fn fill(path: &Path, wanted: &Wanted, out: &mut impl Write) -> Result<blake3::Ha
             .doing(|| format!("write {}", path.display()))?;
         progress.at(done, out)
     })?;
+    if wanted.mode & SPECIAL_BITS != 0 {
+        // The kernel takes setuid and setgid from a file that its user writes.
+        set_mode(&file)?;
+    }
     Ok(hasher.finalize())
 }
 

@@ -141,12 +141,12 @@ fn text_diff(names: [&str; 2], path: &Name, one: &str, other: &str) -> Vec<Strin
                 " (no line end)"
             };
             let line = line.strip_suffix('\n').unwrap_or(line);
-            let cut = line.floor_char_boundary(DIFF_LINE_BYTES_MAX);
-            let more = if cut < line.len() { "…" } else { "" };
+            let shown = first_bytes(line, DIFF_LINE_BYTES_MAX);
+            let more = if shown.len() < line.len() { "…" } else { "" };
             add(format!(
                 "  {}{}{more}{ending}",
                 change.tag(),
-                escaped(&line.as_bytes()[..cut])
+                escaped(shown.as_bytes())
             ));
         }
     }
@@ -154,6 +154,15 @@ fn text_diff(names: [&str; 2], path: &Name, one: &str, other: &str) -> Vec<Strin
         lines.push(format!("  … {left_out} more lines of this difference"));
     }
     lines
+}
+
+/// As many whole characters as fit.
+fn first_bytes(line: &str, bytes_max: usize) -> &str {
+    let ends = line
+        .char_indices()
+        .map(|(at, character)| at + character.len_utf8());
+    let end = ends.take_while(|end| *end <= bytes_max).last();
+    &line[..end.unwrap_or(0)]
 }
 
 async fn bytes_diff(

@@ -52,6 +52,7 @@ pub(super) struct Line {
     system_ms: Option<u64>,
     left_behind: Option<u64>,
     stuck: Option<u64>,
+    died_within_us: Option<u64>,
     lease_lapsed: bool,
     pub(super) guarding: bool,
     pub(super) healed: Option<bool>,
@@ -214,6 +215,7 @@ impl Exited {
             system: time(line.system_ms),
             left_behind: line.left_behind.unwrap_or(0),
             stuck: line.stuck.unwrap_or(0),
+            died_within: line.died_within_us.map(Duration::from_micros),
             lease_lapsed: line.lease_lapsed,
         }
     }

@@ -58,6 +58,8 @@ pub struct Exited {
     pub left_behind: u64,
     /// Of those, how many could not be killed.
     pub stuck: u64,
+    /// From the SIGKILL to the kernel's word that it is dead, where it was killed by order or lease.
+    pub died_within: Option<Duration>,
     /// It was killed because nobody renewed.
     pub lease_lapsed: bool,
 }

@@ -1,0 +1,8 @@
+//! The probe as processes, the way the harness runs it.
+
+mod arrives;
+mod guard;
+mod hold;
+mod look;
+mod talk;
+mod write;
