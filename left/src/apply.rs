@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::entry::{Body, ContentId, Entry, Mtime};
 use crate::index::{Change, Index};
-use crate::part::{STAGED, part_name, remove_part};
+use crate::part::{PartId, STAGED, remove_part};
 use crate::path::RelPath;
 use crate::plan::conflict_name;
 use crate::record::{Record, Stamp};
@@ -45,6 +45,8 @@ pub struct Job {
     pub target: Entry,
     /// How.
     pub how: How,
+    /// Which of several parts with the same content; see [`PartId`].
+    pub slot: u32,
 }
 
 impl Job {
@@ -56,6 +58,19 @@ impl Job {
             }
             _ => None,
         }
+    }
+
+    /// Where that content is gathered.
+    pub fn part(&self) -> Option<PartId> {
+        let (content, _) = self.content()?;
+        Some(PartId {
+            content,
+            slot: self.slot,
+        })
+    }
+
+    fn part_name(&self) -> String {
+        self.part().map(PartId::name).unwrap_or_default()
     }
 
     /// What the disk should look like before.
@@ -104,7 +119,7 @@ pub fn apply(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Ve
     if let Err(error) = make_durable(share, &parts) {
         // What the kernel could not write it may have dropped; begin again.
         for (job, part) in ready {
-            if let (Some(_), Some((id, _))) = (part, job.content()) {
+            if let (Some(_), Some(id)) = (part, job.part()) {
                 remove_part(share, id);
             }
             ended.push((
@@ -118,7 +133,7 @@ pub fn apply(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Ve
         .iter()
         .filter(|(job, _)| job.stamp().is_some())
         .filter_map(|(job, _)| {
-            let (id, _) = job.content()?;
+            let id = job.part()?;
             Some(Change::Intend {
                 id,
                 path: job.path.clone(),
@@ -274,8 +289,8 @@ fn place(
 fn create(share: &Share, folder: &OwnedFd, job: &Job) -> io::Result<bool> {
     let name = job.path.name();
     let made = match &job.target.body {
-        Body::File { id, .. } => {
-            let part = part_name(*id);
+        Body::File { .. } => {
+            let part = job.part_name();
             match renameat_with(share.parts(), &part, folder, name, RenameFlags::NOREPLACE) {
                 // A file system without the flag: a link never replaces either.
                 Err(Errno::INVAL | Errno::NOSYS) => {
@@ -330,28 +345,61 @@ fn exchange(
         How::InstallKeepingOurs => Some(keep_copy(index, folder, job)?),
         _ => None,
     };
-    match renameat_with(share.parts(), &staged, folder, name, RenameFlags::EXCHANGE) {
-        Ok(()) => {
-            let out = statat(share.parts(), &staged, AtFlags::SYMLINK_NOFOLLOW)?;
-            if !stamp(&out).same_but_moved(known) || is_dir(&out) {
-                renameat_with(share.parts(), &staged, folder, name, RenameFlags::EXCHANGE)?;
-                return Ok(Exchanged::No);
+    let exchanged = exchange_staged(share, folder, name, &staged, known);
+    match (exchanged, copy) {
+        (Ok(true), copy) => Ok(Exchanged::Yes(copy)),
+        (other, copy) => {
+            // What keeps its name needs no second one.
+            if let Some(copy) = copy {
+                drop_copy(folder, name, copy.name(), known);
             }
-            unlinkat(share.parts(), &staged, AtFlags::empty())?;
+            other.map(|_| Exchanged::No)
+        }
+    }
+}
+
+/// The exchange itself; `false` when what came out went back.
+fn exchange_staged(
+    share: &Share,
+    folder: &OwnedFd,
+    name: &[u8],
+    staged: &str,
+    known: &Stamp,
+) -> io::Result<bool> {
+    match renameat_with(share.parts(), staged, folder, name, RenameFlags::EXCHANGE) {
+        Ok(()) => {
+            let out = statat(share.parts(), staged, AtFlags::SYMLINK_NOFOLLOW)?;
+            if !stamp(&out).same_but_moved(known) || is_dir(&out) {
+                renameat_with(share.parts(), staged, folder, name, RenameFlags::EXCHANGE)?;
+                return Ok(false);
+            }
+            unlinkat(share.parts(), staged, AtFlags::empty())?;
         }
         // A file system that cannot exchange: the check above has to do.
-        Err(Errno::INVAL | Errno::NOSYS) => renameat(share.parts(), &staged, folder, name)?,
-        Err(Errno::NOENT) => return Ok(Exchanged::No),
+        Err(Errno::INVAL | Errno::NOSYS) => renameat(share.parts(), staged, folder, name)?,
+        Err(Errno::NOENT) => return Ok(false),
         Err(errno) => return Err(errno.into()),
     }
-    Ok(Exchanged::Yes(copy))
+    Ok(true)
+}
+
+/// Takes the name of a conflict copy away again, if the same file certainly
+/// still has its own.
+fn drop_copy(folder: &OwnedFd, name: &[u8], copy: &[u8], known: &Stamp) {
+    let is_known = |name: &[u8]| {
+        statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|found| stamp(&found).ino == known.ino && found.st_nlink > 1)
+    };
+    if is_known(name) && is_known(copy) {
+        let _ = unlinkat(folder, copy, AtFlags::empty());
+    }
 }
 
 /// Makes what is to be exchanged in, beside the parts; answers its name.
 fn stage(share: &Share, job: &Job) -> io::Result<String> {
     let parts = share.parts();
     match &job.target.body {
-        Body::File { id, .. } => return Ok(part_name(*id)),
+        Body::File { .. } => return Ok(job.part_name()),
         Body::Link { target } => {
             clear_staged(share)?;
             symlinkat(&target[..], parts, STAGED)?;

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use crate::entry::{ContentId, Entry};
+use crate::entry::Entry;
+use crate::part::PartId;
 use crate::path::RelPath;
 use crate::record::{self, Record, Stamp};
 use crate::version::ReplicaId;
@@ -37,6 +38,21 @@ pub struct IndexError {
     operation: &'static str,
     #[source]
     source: Box<redb::Error>,
+}
+
+impl IndexError {
+    /// Whether the database may well be sound, and only could not be used now.
+    fn is_of_the_moment(&self) -> bool {
+        use std::io::ErrorKind;
+        match self.source.as_ref() {
+            redb::Error::Io(error) => !matches!(
+                error.kind(),
+                ErrorKind::InvalidData | ErrorKind::UnexpectedEof
+            ),
+            redb::Error::DatabaseAlreadyOpen => true,
+            _ => false,
+        }
+    }
 }
 
 trait During<T> {
@@ -98,16 +114,18 @@ pub enum Change {
     Heard(Heard),
     /// The part of `id` is about to be exchanged with the file at `path`.
     Intend {
-        /// The name of the part.
-        id: ContentId,
+        /// Which part.
+        id: PartId,
         /// Where it goes.
         path: RelPath,
     },
     /// The exchange is over, one way or the other.
     Forget {
-        /// The name of the part.
-        id: ContentId,
+        /// Which part.
+        id: PartId,
     },
+    /// The peer has a new index and lists everything again.
+    UnwantAll,
 }
 
 /// The open database.
@@ -126,6 +144,7 @@ impl Index {
     ) -> Result<(Self, Option<PathBuf>), IndexError> {
         match Self::try_open(path, fresh) {
             Ok(index) => Ok((index, None)),
+            Err(error) if error.is_of_the_moment() => Err(error),
             Err(error) => {
                 let aside = (0..1000u32)
                     .map(|n| path.with_extension(format!("set-aside-{n}")))
@@ -287,15 +306,15 @@ impl Index {
     }
 
     /// Exchanges that were under way when the process ended.
-    pub fn intents(&self) -> Result<Vec<(ContentId, RelPath)>, IndexError> {
+    pub fn intents(&self) -> Result<Vec<(PartId, RelPath)>, IndexError> {
         let txn = self.db.begin_read().during("read")?;
         let table = txn.open_table(INTENTS).during("read")?;
         let mut intents = Vec::new();
         for item in table.iter().during("read")? {
             let (id, key) = item.during("read")?;
-            let id: Result<[u8; 32], _> = id.value().try_into();
-            if let (Ok(id), Ok(path)) = (id, RelPath::from_key(key.value())) {
-                intents.push((ContentId(id), path));
+            let id = std::str::from_utf8(id.value()).ok().and_then(PartId::parse);
+            if let (Some(id), Ok(path)) = (id, RelPath::from_key(key.value())) {
+                intents.push((id, path));
             }
         }
         Ok(intents)
@@ -365,6 +384,7 @@ impl Index {
                     Change::Unwant { path } => {
                         wants.remove(path.key().as_slice()).during("write")?;
                     }
+                    Change::UnwantAll => wants.retain(|_, _| false).during("write")?,
                     Change::Heard(heard) => {
                         meta.insert("heard-replica", heard.replica)
                             .during("write")?;
@@ -373,11 +393,11 @@ impl Index {
                     }
                     Change::Intend { id, path } => {
                         intents
-                            .insert(id.0.as_slice(), path.key().as_slice())
+                            .insert(id.name().as_bytes(), path.key().as_slice())
                             .during("write")?;
                     }
                     Change::Forget { id } => {
-                        intents.remove(id.0.as_slice()).during("write")?;
+                        intents.remove(id.name().as_bytes()).during("write")?;
                     }
                 }
             }

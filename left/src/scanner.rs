@@ -377,6 +377,13 @@ impl Scanner {
         let now = stamp(&stat);
         let cached = record.and_then(|record| record.stamp);
         let unchanged = cached.is_some_and(|cached| cached.trusted && cached.same_file(&now));
+        if is_dir(&stat) && self.share.is_foreign(&stat) {
+            self.reporter.problem(
+                path.as_bytes(),
+                &format!("{path} is a mount point; it is not synchronised"),
+            );
+            return Look::Unknown;
+        }
         if is_dir(&stat) {
             // Only the mode of a folder is of interest; what is in it shows itself.
             let same = record.is_some_and(|record| {
