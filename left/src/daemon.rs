@@ -153,8 +153,9 @@ fn run_reporting(
         reporter.problem(
             b"",
             &format!(
-                "the index did not open; it is kept as {} and built anew",
-                aside.display()
+                "{}; it is kept as {} and built anew",
+                aside.why,
+                aside.path.display()
             ),
         );
     }

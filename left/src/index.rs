@@ -128,6 +128,15 @@ pub enum Change {
     UnwantAll,
 }
 
+/// A database that did not open and was kept under another name.
+#[derive(Debug)]
+pub struct SetAside {
+    /// Where it is now.
+    pub path: PathBuf,
+    /// Why it did not open.
+    pub why: IndexError,
+}
+
 /// The open database.
 pub struct Index {
     db: Database,
@@ -141,7 +150,7 @@ impl Index {
     pub fn open(
         path: &Path,
         fresh: (ReplicaId, u64),
-    ) -> Result<(Self, Option<PathBuf>), IndexError> {
+    ) -> Result<(Self, Option<SetAside>), IndexError> {
         match Self::try_open(path, fresh) {
             Ok(index) => Ok((index, None)),
             Err(error) if error.is_of_the_moment() => Err(error),
@@ -153,12 +162,35 @@ impl Index {
                 let Some(aside) = moved else {
                     return Err(error);
                 };
+                let aside = SetAside {
+                    path: aside,
+                    why: error,
+                };
                 Ok((Self::try_open(path, fresh)?, Some(aside)))
             }
         }
     }
 
+    /// A new database gets its name when it is complete: a kill while it is
+    /// made leaves nothing that could be taken for a damaged one.
     fn try_open(path: &Path, fresh: (ReplicaId, u64)) -> Result<Self, IndexError> {
+        if !path.exists() {
+            let new = path.with_extension("new");
+            match std::fs::remove_file(&new) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(redb::Error::Io(error)).during("make");
+                }
+                _ => {}
+            }
+            drop(Self::try_open_there(&new, fresh)?);
+            std::fs::rename(&new, path)
+                .map_err(redb::Error::Io)
+                .during("make")?;
+        }
+        Self::try_open_there(path, fresh)
+    }
+
+    fn try_open_there(path: &Path, fresh: (ReplicaId, u64)) -> Result<Self, IndexError> {
         let db = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create(path)
@@ -459,7 +491,7 @@ mod tests {
     fn a_changed_entry_is_listed_once_under_its_new_number() {
         let dir = tempfile::tempdir().unwrap();
         let (index, aside) = Index::open(&dir.path().join("index"), fresh()).unwrap();
-        assert_eq!(aside, None);
+        assert!(aside.is_none());
         let put = |text: &str, counter| Change::Put {
             path: path(text),
             entry: entry(counter),
@@ -494,7 +526,10 @@ mod tests {
         let (index, aside) = Index::open(&file, fresh()).unwrap();
         assert_eq!(index.replica(), ReplicaId(7));
         let aside = aside.expect("it was set aside");
-        assert_eq!(std::fs::read(aside).unwrap(), b"this is no database at all");
+        assert_eq!(
+            std::fs::read(aside.path).unwrap(),
+            b"this is no database at all"
+        );
     }
 
     #[test]
