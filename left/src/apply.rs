@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::entry::{Body, ContentId, Entry, Mtime};
 use crate::index::{Change, Index};
-use crate::part::{STAGED, part_name, remove_part};
+use crate::part::{PartId, STAGED, remove_part};
 use crate::path::RelPath;
 use crate::plan::conflict_name;
 use crate::record::{Record, Stamp};
@@ -45,6 +45,8 @@ pub struct Job {
     pub target: Entry,
     /// How.
     pub how: How,
+    /// Which of several parts with the same content; see [`PartId`].
+    pub slot: u32,
 }
 
 impl Job {
@@ -56,6 +58,19 @@ impl Job {
             }
             _ => None,
         }
+    }
+
+    /// Where that content is gathered.
+    pub fn part(&self) -> Option<PartId> {
+        let (content, _) = self.content()?;
+        Some(PartId {
+            content,
+            slot: self.slot,
+        })
+    }
+
+    fn part_name(&self) -> String {
+        self.part().map(PartId::name).unwrap_or_default()
     }
 
     /// What the disk should look like before.
@@ -104,7 +119,7 @@ pub fn apply(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Ve
     if let Err(error) = make_durable(share, &parts) {
         // What the kernel could not write it may have dropped; begin again.
         for (job, part) in ready {
-            if let (Some(_), Some((id, _))) = (part, job.content()) {
+            if let (Some(_), Some(id)) = (part, job.part()) {
                 remove_part(share, id);
             }
             ended.push((
@@ -118,7 +133,7 @@ pub fn apply(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Ve
         .iter()
         .filter(|(job, _)| job.stamp().is_some())
         .filter_map(|(job, _)| {
-            let (id, _) = job.content()?;
+            let id = job.part()?;
             Some(Change::Intend {
                 id,
                 path: job.path.clone(),
@@ -274,8 +289,8 @@ fn place(
 fn create(share: &Share, folder: &OwnedFd, job: &Job) -> io::Result<bool> {
     let name = job.path.name();
     let made = match &job.target.body {
-        Body::File { id, .. } => {
-            let part = part_name(*id);
+        Body::File { .. } => {
+            let part = job.part_name();
             match renameat_with(share.parts(), &part, folder, name, RenameFlags::NOREPLACE) {
                 // A file system without the flag: a link never replaces either.
                 Err(Errno::INVAL | Errno::NOSYS) => {
@@ -330,28 +345,61 @@ fn exchange(
         How::InstallKeepingOurs => Some(keep_copy(index, folder, job)?),
         _ => None,
     };
-    match renameat_with(share.parts(), &staged, folder, name, RenameFlags::EXCHANGE) {
-        Ok(()) => {
-            let out = statat(share.parts(), &staged, AtFlags::SYMLINK_NOFOLLOW)?;
-            if !stamp(&out).same_but_moved(known) || is_dir(&out) {
-                renameat_with(share.parts(), &staged, folder, name, RenameFlags::EXCHANGE)?;
-                return Ok(Exchanged::No);
+    let exchanged = exchange_staged(share, folder, name, &staged, known);
+    match (exchanged, copy) {
+        (Ok(true), copy) => Ok(Exchanged::Yes(copy)),
+        (other, copy) => {
+            // What keeps its name needs no second one.
+            if let Some(copy) = copy {
+                drop_copy(folder, name, copy.name(), known);
             }
-            unlinkat(share.parts(), &staged, AtFlags::empty())?;
+            other.map(|_| Exchanged::No)
+        }
+    }
+}
+
+/// The exchange itself; `false` when what came out went back.
+fn exchange_staged(
+    share: &Share,
+    folder: &OwnedFd,
+    name: &[u8],
+    staged: &str,
+    known: &Stamp,
+) -> io::Result<bool> {
+    match renameat_with(share.parts(), staged, folder, name, RenameFlags::EXCHANGE) {
+        Ok(()) => {
+            let out = statat(share.parts(), staged, AtFlags::SYMLINK_NOFOLLOW)?;
+            if !stamp(&out).same_but_moved(known) || is_dir(&out) {
+                renameat_with(share.parts(), staged, folder, name, RenameFlags::EXCHANGE)?;
+                return Ok(false);
+            }
+            unlinkat(share.parts(), staged, AtFlags::empty())?;
         }
         // A file system that cannot exchange: the check above has to do.
-        Err(Errno::INVAL | Errno::NOSYS) => renameat(share.parts(), &staged, folder, name)?,
-        Err(Errno::NOENT) => return Ok(Exchanged::No),
+        Err(Errno::INVAL | Errno::NOSYS) => renameat(share.parts(), staged, folder, name)?,
+        Err(Errno::NOENT) => return Ok(false),
         Err(errno) => return Err(errno.into()),
     }
-    Ok(Exchanged::Yes(copy))
+    Ok(true)
+}
+
+/// Takes the name of a conflict copy away again, if the same file certainly
+/// still has its own.
+fn drop_copy(folder: &OwnedFd, name: &[u8], copy: &[u8], known: &Stamp) {
+    let is_known = |name: &[u8]| {
+        statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|found| stamp(&found).ino == known.ino && found.st_nlink > 1)
+    };
+    if is_known(name) && is_known(copy) {
+        let _ = unlinkat(folder, copy, AtFlags::empty());
+    }
 }
 
 /// Makes what is to be exchanged in, beside the parts; answers its name.
 fn stage(share: &Share, job: &Job) -> io::Result<String> {
     let parts = share.parts();
     match &job.target.body {
-        Body::File { id, .. } => return Ok(part_name(*id)),
+        Body::File { .. } => return Ok(job.part_name()),
         Body::Link { target } => {
             clear_staged(share)?;
             symlinkat(&target[..], parts, STAGED)?;
@@ -458,4 +506,237 @@ fn open_to_change(folder: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
 fn change_mode(file: &OwnedFd, mode: u32) -> Result<(), Errno> {
     let special = fstat(file)?.st_mode & 0o6000;
     fchmod(file, Mode::from_raw_mode(mode | special))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Reporter;
+    use crate::part::{open_part, settle_intents};
+    use crate::version::{ReplicaId, VersionVector};
+    use std::io::Write;
+    use std::os::unix::fs::MetadataExt;
+
+    struct Place {
+        dir: tempfile::TempDir,
+        share: Share,
+        index: Index,
+    }
+
+    fn place() -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let share = Share::open(dir.path()).unwrap();
+        let (index, _) = Index::open(&dir.path().join(".left/index"), (ReplicaId(1), 1)).unwrap();
+        Place { dir, share, index }
+    }
+
+    impl Place {
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.dir.path().join(name), text).unwrap();
+        }
+
+        fn read(&self, name: &str) -> String {
+            std::fs::read_to_string(self.dir.path().join(name)).unwrap()
+        }
+
+        fn names(&self) -> Vec<String> {
+            let all = std::fs::read_dir(self.dir.path()).unwrap().flatten();
+            let mut names: Vec<_> = all
+                .map(|entry| entry.file_name().into_string().unwrap())
+                .filter(|name| name != ".left")
+                .collect();
+            names.sort();
+            names
+        }
+
+        /// What the index would know of a file as it is now.
+        fn known(&self, name: &str) -> Record {
+            let path = RelPath::parse(name.as_bytes()).unwrap();
+            let now = stamp(&self.share.stat(&path).unwrap());
+            let entry = file(&self.read(name), 1);
+            Record {
+                seq: 1,
+                stamp: Some(now),
+                entry,
+            }
+        }
+
+        /// A job for a file whose content has arrived.
+        fn job(
+            &self,
+            name: &str,
+            known: Option<Record>,
+            text: &str,
+            how: How,
+        ) -> (Job, Option<File>) {
+            let target = file(text, 2);
+            let path = RelPath::parse(name.as_bytes()).unwrap();
+            let job = Job {
+                path,
+                known,
+                theirs: target.clone(),
+                target,
+                how,
+                slot: 0,
+            };
+            let mut part = open_part(&self.share, job.part().unwrap()).unwrap();
+            part.write_all(text.as_bytes()).unwrap();
+            (job, Some(part))
+        }
+
+        fn apply(&self, job: (Job, Option<File>)) -> Outcome {
+            apply(&self.share, &self.index, vec![job]).remove(0).1
+        }
+    }
+
+    fn file(text: &str, counter: u64) -> Entry {
+        let id = ContentId(*blake3::hash(text.as_bytes()).as_bytes());
+        let mtime = Mtime {
+            secs: 1_000,
+            nanos: 5,
+        };
+        Entry {
+            body: Body::File {
+                id,
+                size: text.len() as u64,
+                mtime,
+            },
+            mode: 0o640,
+            version: VersionVector::from_pairs([(ReplicaId(2), counter)]),
+        }
+    }
+
+    #[test]
+    fn a_new_file_gets_its_content_and_metadata() {
+        let place = place();
+        let outcome = place.apply(place.job("d/new", None, "content", How::Install));
+        assert!(
+            matches!(outcome, Outcome::Done { copy: None, .. }),
+            "{outcome:?}"
+        );
+        assert_eq!(place.read("d/new"), "content");
+        let metadata = std::fs::metadata(place.dir.path().join("d/new")).unwrap();
+        assert_eq!(
+            (
+                metadata.mode() & 0o7777,
+                metadata.mtime(),
+                metadata.mtime_nsec()
+            ),
+            (0o640, 1_000, 5)
+        );
+    }
+
+    #[test]
+    fn dst_name_taken_is_never_overwritten() {
+        let place = place();
+        place.write("name", "of the user");
+        let outcome = place.apply(place.job("name", None, "of the peer", How::Install));
+        assert!(matches!(outcome, Outcome::Changed), "{outcome:?}");
+        assert_eq!(place.read("name"), "of the user");
+    }
+
+    #[test]
+    fn dst_edited_before_replace_keeps_the_edit() {
+        let place = place();
+        place.write("name", "old");
+        let known = place.known("name");
+        place.write("name", "an edit nobody has seen");
+        for how in [How::Install, How::InstallKeepingOurs] {
+            let outcome = place.apply(place.job("name", Some(known.clone()), "of the peer", how));
+            assert!(matches!(outcome, Outcome::Changed), "{outcome:?}");
+            assert_eq!(place.read("name"), "an edit nobody has seen");
+            assert_eq!(place.names(), ["name"]);
+        }
+    }
+
+    #[test]
+    fn an_edit_between_the_check_and_the_exchange_goes_back() {
+        let place = place();
+        place.write("name", "old");
+        let known = place.known("name").stamp.unwrap();
+        place.write("name", "an edit nobody has seen");
+        let (_, part) = place.job("name", None, "of the peer", How::Install);
+        drop(part);
+        let staged = PartId {
+            content: ContentId(*blake3::hash(b"of the peer").as_bytes()),
+            slot: 0,
+        };
+        let folder = place.share.open_dir(None).unwrap();
+        let exchanged = exchange_staged(&place.share, &folder, b"name", &staged.name(), &known);
+        assert!(!exchanged.unwrap());
+        assert_eq!(place.read("name"), "an edit nobody has seen");
+    }
+
+    #[test]
+    fn the_loser_of_a_conflict_keeps_its_content_under_another_name() {
+        let place = place();
+        place.write("name.txt", "ours");
+        let known = place.known("name.txt");
+        let job = place.job("name.txt", Some(known), "theirs", How::InstallKeepingOurs);
+        let outcome = place.apply(job);
+        let Outcome::Done {
+            copy: Some(copy), ..
+        } = outcome
+        else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(place.read("name.txt"), "theirs");
+        assert_eq!(
+            place.read(std::str::from_utf8(copy.as_bytes()).unwrap()),
+            "ours"
+        );
+        assert_eq!(place.names().len(), 2);
+    }
+
+    /// As a kill leaves it between the exchange and what follows: the intent is
+    /// there, the new content has the name, and what was there has the part's.
+    fn exchanged_and_killed(place: &Place, edit: Option<&str>) {
+        place.write("name", "old");
+        let known = place.known("name");
+        let path = RelPath::parse(b"name").unwrap();
+        let put = Change::Put {
+            path: path.clone(),
+            entry: known.entry,
+            stamp: known.stamp,
+        };
+        if let Some(edit) = edit {
+            place.write("name", edit);
+        }
+        let (job, _) = place.job("name", None, "new", How::Install);
+        let id = job.part().unwrap();
+        place
+            .index
+            .commit(&[put, Change::Intend { id, path }])
+            .unwrap();
+        let folder = place.share.open_dir(None).unwrap();
+        renameat_with(
+            place.share.parts(),
+            id.name(),
+            &folder,
+            "name",
+            RenameFlags::EXCHANGE,
+        )
+        .unwrap();
+        settle_intents(&place.share, &place.index, &Reporter::new(None)).unwrap();
+        assert_eq!(place.read("name"), "new");
+        assert_eq!(place.index.intents().unwrap(), []);
+        assert!(!crate::part::any_parts(&place.share));
+    }
+
+    #[test]
+    fn crash_after_exchange_removes_only_what_was_superseded() {
+        let place = place();
+        exchanged_and_killed(&place, None);
+        assert_eq!(place.names(), ["name"]);
+    }
+
+    #[test]
+    fn crash_after_exchange_with_user_edit_keeps_the_edit() {
+        let place = place();
+        exchanged_and_killed(&place, Some("an edit nobody has seen"));
+        let names = place.names();
+        assert_eq!(names.len(), 2, "{names:?}");
+        let copy = names.iter().find(|name| name.contains("conflict")).unwrap();
+        assert_eq!(place.read(copy), "an edit nobody has seen");
+    }
 }

@@ -37,6 +37,9 @@ const SCAN_EVERY_RESTLESS: Duration = Duration::from_millis(50);
 /// Looking at the share takes at most a twentieth of one core.
 const SCAN_REST_FACTOR: u32 = 20;
 
+/// While files are changing, at most a quarter.
+const SCAN_RESTLESS_FACTOR: u32 = 4;
+
 /// Even the largest share is looked at this often.
 const SCAN_EVERY_MAX: Duration = Duration::from_secs(300);
 
@@ -119,6 +122,7 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
         .as_deref()
         .map(|path| open_events(path, &share_path))
         .transpose()?;
+    refuse_log_inside(&share_path)?;
     let reporter = Arc::new(Reporter::new(events));
     let ended = run_reporting(settings, &share_path, &reporter);
     if let Err(error) = &ended {
@@ -149,8 +153,9 @@ fn run_reporting(
         reporter.problem(
             b"",
             &format!(
-                "the index did not open; it is kept as {} and built anew",
-                aside.display()
+                "{}; it is kept as {} and built anew",
+                aside.why,
+                aside.path.display()
             ),
         );
     }
@@ -199,6 +204,21 @@ fn share_path(settings: &Settings) -> Result<PathBuf, DaemonError> {
         }
     }
     Ok(share)
+}
+
+/// A log inside the share would be a change with every line.
+fn refuse_log_inside(share: &Path) -> Result<(), DaemonError> {
+    let Ok(share) = share.canonicalize() else {
+        return Ok(());
+    };
+    for output in ["/proc/self/fd/1", "/proc/self/fd/2"] {
+        if std::fs::read_link(output).is_ok_and(|target| target.starts_with(&share)) {
+            return Err(DaemonError::Events(
+                "the log lies inside the share; send it to a file outside".to_owned(),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Opens the events file, which must not lie in the share: each event would
@@ -471,7 +491,7 @@ fn scan_always(
         }
         let rest = (walked * SCAN_REST_FACTOR).clamp(SCAN_EVERY_MIN, SCAN_EVERY_MAX);
         let rest = if restless {
-            SCAN_EVERY_RESTLESS.max(walked)
+            SCAN_EVERY_RESTLESS.max(walked * SCAN_RESTLESS_FACTOR)
         } else {
             rest
         };

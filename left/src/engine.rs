@@ -11,12 +11,13 @@ use crate::apply::{How, Job, Outcome};
 use crate::entry::{Body, ContentId, Entry};
 use crate::events::Reporter;
 use crate::index::{Change, Heard, Index, IndexError};
-use crate::part::{remove_all_parts, remove_part};
+use crate::part::{open_part, remove_all_parts, remove_part};
 use crate::path::RelPath;
 use crate::plan::{Action, changed_here, plan};
 use crate::record::Record;
 use crate::scanner::{Observation, Seen};
 use crate::share::Share;
+use crate::transfer::blocks::BLOCK_BYTES_MIN;
 use crate::transfer::receive::{Missed, Note};
 use crate::wire::message::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Have, Message, WireEntry};
 
@@ -136,7 +137,9 @@ pub struct Engine {
     next_session: Option<Session>,
     scanned: bool,
     in_flight: HashMap<RelPath, Stage>,
+    /// Large contents on their way, which have one part each.
     contents: HashSet<ContentId>,
+    last_slot: u32,
     delayed: HashMap<RelPath, Delay>,
     /// Wants up to here were looked at.
     cursor: Option<RelPath>,
@@ -157,6 +160,7 @@ impl Engine {
             scanned: false,
             in_flight: HashMap::new(),
             contents: HashSet::new(),
+            last_slot: 0,
             delayed: HashMap::new(),
             cursor: None,
             at_end: false,
@@ -310,6 +314,11 @@ impl Engine {
             epoch: peer_epoch,
             upto: if same { known.upto } else { 0 },
         };
+        if !same {
+            // It lists everything again; what it no longer lists is no longer
+            // to be had.
+            index.commit(&[Change::UnwantAll])?;
+        }
         let ours = (have.replica, have.epoch) == (index.replica().0, index.epoch());
         let session = Session {
             id,
@@ -541,23 +550,29 @@ impl Engine {
                     Action::Install(entry) => (How::Install, entry),
                     Action::InstallKeepingOurs(entry) => (How::InstallKeepingOurs, entry),
                 };
-                let job = Job {
+                let mut job = Job {
                     path: path.clone(),
                     known,
                     theirs,
                     target,
                     how,
+                    slot: 0,
                 };
                 let content = job.content();
-                if content.is_some_and(|(id, _)| self.contents.contains(&id)) {
-                    // The same content is on its way for another path, and a
-                    // part has one owner.
+                if content.is_some_and(|(_, size)| size <= BLOCK_BYTES_MIN) {
+                    self.last_slot = self.last_slot.checked_add(1).unwrap_or(1);
+                    job.slot = self.last_slot;
+                }
+                let owned = owned_content(&job);
+                if owned.is_some_and(|id| self.contents.contains(&id)) {
+                    // The same content is on its way for another path, and
+                    // this part has one owner.
                     continue;
                 }
                 let started = match content {
-                    Some((id, size)) if size > 0 => {
-                        self.contents.insert(id);
-                        self.in_flight.insert(path, Stage::Fetching(Some(id)));
+                    Some((_, size)) if size > 0 => {
+                        self.contents.extend(owned);
+                        self.in_flight.insert(path, Stage::Fetching(owned));
                         notes.try_send(Note::Fetch(Box::new(job))).is_ok()
                     }
                     _ => self.hand_to_applier(job, None),
@@ -572,22 +587,19 @@ impl Engine {
     }
 
     fn hand_to_applier(&mut self, job: Job, part: Option<File>) -> bool {
-        let id = job.content().map(|(id, _)| id);
-        let part = match (part, id) {
-            (None, Some(id)) => {
-                self.contents.insert(id);
-                match crate::part::open_part(&self.context.share, id) {
-                    Ok(part) => Some(part),
-                    Err(error) => {
-                        self.contents.remove(&id);
-                        self.fail(&job.path, &error);
-                        return true;
-                    }
+        let part = match (part, job.part()) {
+            // Nothing has to be received for an empty file.
+            (None, Some(id)) => match open_part(&self.context.share, id) {
+                Ok(part) => Some(part),
+                Err(error) => {
+                    self.fail(&job.path, &error);
+                    return true;
                 }
-            }
+            },
             (part, _) => part,
         };
-        self.in_flight.insert(job.path.clone(), Stage::Applying(id));
+        let stage = Stage::Applying(owned_content(&job));
+        self.in_flight.insert(job.path.clone(), stage);
         self.context.applier.try_send(Box::new((job, part))).is_ok()
     }
 
@@ -608,7 +620,7 @@ impl Engine {
             // The peer deleted it meanwhile; a version that was only replaced
             // is whole and comes first, so that a busy file does arrive.
             Ok(_) if !self.is_wanted(&job.path)? => {
-                if let Some((id, _)) = job.content() {
+                if let Some(id) = job.part() {
                     remove_part(&self.context.share, id);
                 }
                 self.finish(&job);
@@ -652,7 +664,7 @@ impl Engine {
         let mut completed = Vec::new();
         for (job, outcome) in results {
             self.finish(&job);
-            if let Some((id, _)) = job.content() {
+            if let Some(id) = job.part() {
                 changes.push(Change::Forget { id });
             }
             match outcome {
@@ -847,6 +859,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The content of a job whose part no other job may have.
+fn owned_content(job: &Job) -> Option<ContentId> {
+    let part = job.part().filter(|part| part.slot == 0)?;
+    Some(part.content)
 }
 
 enum Found {

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use crate::entry::{ContentId, Entry};
+use crate::entry::Entry;
+use crate::part::PartId;
 use crate::path::RelPath;
 use crate::record::{self, Record, Stamp};
 use crate::version::ReplicaId;
@@ -37,6 +38,21 @@ pub struct IndexError {
     operation: &'static str,
     #[source]
     source: Box<redb::Error>,
+}
+
+impl IndexError {
+    /// Whether the database may well be sound, and only could not be used now.
+    fn is_of_the_moment(&self) -> bool {
+        use std::io::ErrorKind;
+        match self.source.as_ref() {
+            redb::Error::Io(error) => !matches!(
+                error.kind(),
+                ErrorKind::InvalidData | ErrorKind::UnexpectedEof
+            ),
+            redb::Error::DatabaseAlreadyOpen => true,
+            _ => false,
+        }
+    }
 }
 
 trait During<T> {
@@ -98,16 +114,27 @@ pub enum Change {
     Heard(Heard),
     /// The part of `id` is about to be exchanged with the file at `path`.
     Intend {
-        /// The name of the part.
-        id: ContentId,
+        /// Which part.
+        id: PartId,
         /// Where it goes.
         path: RelPath,
     },
     /// The exchange is over, one way or the other.
     Forget {
-        /// The name of the part.
-        id: ContentId,
+        /// Which part.
+        id: PartId,
     },
+    /// The peer has a new index and lists everything again.
+    UnwantAll,
+}
+
+/// A database that did not open and was kept under another name.
+#[derive(Debug)]
+pub struct SetAside {
+    /// Where it is now.
+    pub path: PathBuf,
+    /// Why it did not open.
+    pub why: IndexError,
 }
 
 /// The open database.
@@ -123,9 +150,10 @@ impl Index {
     pub fn open(
         path: &Path,
         fresh: (ReplicaId, u64),
-    ) -> Result<(Self, Option<PathBuf>), IndexError> {
+    ) -> Result<(Self, Option<SetAside>), IndexError> {
         match Self::try_open(path, fresh) {
             Ok(index) => Ok((index, None)),
+            Err(error) if error.is_of_the_moment() => Err(error),
             Err(error) => {
                 let aside = (0..1000u32)
                     .map(|n| path.with_extension(format!("set-aside-{n}")))
@@ -134,12 +162,35 @@ impl Index {
                 let Some(aside) = moved else {
                     return Err(error);
                 };
+                let aside = SetAside {
+                    path: aside,
+                    why: error,
+                };
                 Ok((Self::try_open(path, fresh)?, Some(aside)))
             }
         }
     }
 
+    /// A new database gets its name when it is complete: a kill while it is
+    /// made leaves nothing that could be taken for a damaged one.
     fn try_open(path: &Path, fresh: (ReplicaId, u64)) -> Result<Self, IndexError> {
+        if !path.exists() {
+            let new = path.with_extension("new");
+            match std::fs::remove_file(&new) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(redb::Error::Io(error)).during("make");
+                }
+                _ => {}
+            }
+            drop(Self::try_open_there(&new, fresh)?);
+            std::fs::rename(&new, path)
+                .map_err(redb::Error::Io)
+                .during("make")?;
+        }
+        Self::try_open_there(path, fresh)
+    }
+
+    fn try_open_there(path: &Path, fresh: (ReplicaId, u64)) -> Result<Self, IndexError> {
         let db = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create(path)
@@ -287,15 +338,15 @@ impl Index {
     }
 
     /// Exchanges that were under way when the process ended.
-    pub fn intents(&self) -> Result<Vec<(ContentId, RelPath)>, IndexError> {
+    pub fn intents(&self) -> Result<Vec<(PartId, RelPath)>, IndexError> {
         let txn = self.db.begin_read().during("read")?;
         let table = txn.open_table(INTENTS).during("read")?;
         let mut intents = Vec::new();
         for item in table.iter().during("read")? {
             let (id, key) = item.during("read")?;
-            let id: Result<[u8; 32], _> = id.value().try_into();
-            if let (Ok(id), Ok(path)) = (id, RelPath::from_key(key.value())) {
-                intents.push((ContentId(id), path));
+            let id = std::str::from_utf8(id.value()).ok().and_then(PartId::parse);
+            if let (Some(id), Ok(path)) = (id, RelPath::from_key(key.value())) {
+                intents.push((id, path));
             }
         }
         Ok(intents)
@@ -365,6 +416,7 @@ impl Index {
                     Change::Unwant { path } => {
                         wants.remove(path.key().as_slice()).during("write")?;
                     }
+                    Change::UnwantAll => wants.retain(|_, _| false).during("write")?,
                     Change::Heard(heard) => {
                         meta.insert("heard-replica", heard.replica)
                             .during("write")?;
@@ -373,11 +425,11 @@ impl Index {
                     }
                     Change::Intend { id, path } => {
                         intents
-                            .insert(id.0.as_slice(), path.key().as_slice())
+                            .insert(id.name().as_bytes(), path.key().as_slice())
                             .during("write")?;
                     }
                     Change::Forget { id } => {
-                        intents.remove(id.0.as_slice()).during("write")?;
+                        intents.remove(id.name().as_bytes()).during("write")?;
                     }
                 }
             }
@@ -439,7 +491,7 @@ mod tests {
     fn a_changed_entry_is_listed_once_under_its_new_number() {
         let dir = tempfile::tempdir().unwrap();
         let (index, aside) = Index::open(&dir.path().join("index"), fresh()).unwrap();
-        assert_eq!(aside, None);
+        assert!(aside.is_none());
         let put = |text: &str, counter| Change::Put {
             path: path(text),
             entry: entry(counter),
@@ -474,7 +526,10 @@ mod tests {
         let (index, aside) = Index::open(&file, fresh()).unwrap();
         assert_eq!(index.replica(), ReplicaId(7));
         let aside = aside.expect("it was set aside");
-        assert_eq!(std::fs::read(aside).unwrap(), b"this is no database at all");
+        assert_eq!(
+            std::fs::read(aside.path).unwrap(),
+            b"this is no database at all"
+        );
     }
 
     #[test]

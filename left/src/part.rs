@@ -23,17 +23,45 @@ use crate::transfer::blocks::{
 /// The name under which a link or folder waits to be exchanged in.
 pub const STAGED: &str = "staged";
 
-/// The name of the part of a content.
-pub fn part_name(id: ContentId) -> String {
-    id.to_string()
+/// Which part. Large contents have one part each, slot 0, so that it is found
+/// again to be resumed; small ones get a slot of their own each time, so that
+/// many equal files need not wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartId {
+    /// What the part will hold.
+    pub content: ContentId,
+    /// Zero, or different for each part with this content.
+    pub slot: u32,
+}
+
+impl PartId {
+    /// The name of the file.
+    pub fn name(self) -> String {
+        match self.slot {
+            0 => self.content.to_string(),
+            slot => format!("{}-{slot}", self.content),
+        }
+    }
+
+    /// Reads what [`PartId::name`] made.
+    pub fn parse(name: &str) -> Option<Self> {
+        let (content, slot) = match name.split_once('-') {
+            Some((content, slot)) => (content, slot.parse().ok().filter(|slot| *slot > 0)?),
+            None => (name, 0),
+        };
+        Some(Self {
+            content: ContentId::parse(content)?,
+            slot,
+        })
+    }
 }
 
 /// Opens the part of a content, or makes it. It is never looser than private,
 /// whatever the file will be.
-pub fn open_part(share: &Share, id: ContentId) -> io::Result<File> {
+pub fn open_part(share: &Share, id: PartId) -> io::Result<File> {
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = openat(share.parts(), part_name(id), flags, Mode::from(0o600))?;
+    let file = openat(share.parts(), id.name(), flags, Mode::from(0o600))?;
     if !crate::share::is_file(&rustix::fs::fstat(&file)?) {
         return Err(Errno::INVAL.into());
     }
@@ -60,8 +88,8 @@ pub fn blocks_present(file: &File, list: &BlockList) -> io::Result<Vec<bool>> {
 }
 
 /// Removes the part of a content, if there is one.
-pub fn remove_part(share: &Share, id: ContentId) {
-    let _ = unlinkat(share.parts(), part_name(id), AtFlags::empty());
+pub fn remove_part(share: &Share, id: PartId) {
+    let _ = unlinkat(share.parts(), id.name(), AtFlags::empty());
 }
 
 /// Whether anything of an earlier run lies there.
@@ -76,7 +104,7 @@ pub fn remove_all_parts(share: &Share, index: &Index) -> Result<(), IndexError> 
     // A content with an intent may be a user's file that was exchanged out.
     let intended = index.intents()?;
     for name in names(share).unwrap_or_default() {
-        let id = std::str::from_utf8(&name).ok().and_then(ContentId::parse);
+        let id = std::str::from_utf8(&name).ok().and_then(PartId::parse);
         if let Some(id) = id.filter(|id| intended.iter().all(|(other, _)| other != id)) {
             remove_part(share, id);
         }
@@ -156,11 +184,11 @@ fn settle_intent(
     share: &Share,
     index: &Index,
     reporter: &Reporter,
-    id: ContentId,
+    id: PartId,
     path: &RelPath,
     known: Option<Stamp>,
 ) -> io::Result<()> {
-    let name = part_name(id);
+    let name = id.name();
     let found = match statat(share.parts(), &name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => found,
         Err(Errno::NOENT) => return Ok(()),
@@ -174,7 +202,7 @@ fn settle_intent(
     let body = if crate::share::is_file(&found) {
         let file = open_part(share, id)?;
         match hash_file(&file, geometry, 1, &|| true)? {
-            Hashed::Whole { id: content, .. } if content == id => return Ok(()),
+            Hashed::Whole { id: content, .. } if content == id.content => return Ok(()),
             Hashed::Whole { id: content, .. } => crate::entry::Body::File {
                 id: content,
                 size: found.st_size as u64,
@@ -206,4 +234,25 @@ fn settle_intent(
         }
     }
     Err(Errno::EXIST.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn part_names_come_back() {
+        for slot in [0, 1, u32::MAX] {
+            let id = PartId {
+                content: ContentId::empty(),
+                slot,
+            };
+            assert_eq!(PartId::parse(&id.name()), Some(id));
+        }
+        for name in ["", "staged", "-1", "12-1"] {
+            assert_eq!(PartId::parse(name), None, "{name}");
+        }
+        let zero = format!("{}-0", ContentId::empty());
+        assert_eq!(PartId::parse(&zero), None);
+    }
 }

@@ -363,11 +363,6 @@ fn drive_session(
     token: u64,
     members: SyncSender<()>,
 ) -> io::Result<()> {
-    if matches!(dialled, Dialled::There) {
-        say_hello(stream, hello(context, Role::Info, token)?)?;
-    }
-    stream.set_read_timeout(Some(DEAD_AFTER))?;
-    stream.set_write_timeout(Some(DEAD_AFTER))?;
     let (out, queue) = sync_channel(OUT_MAX);
     let up = Event::SessionUp {
         session: id,
@@ -376,20 +371,34 @@ fn drive_session(
         have: theirs.have,
         out,
     };
+    // The engine knows the session before the peer does, because the peer's
+    // file connections can be here at once.
+    if context.engine.send(up).is_err() {
+        return Ok(());
+    }
+    let greeted = match dialled {
+        Dialled::Here(_) => Ok(()),
+        Dialled::There => {
+            hello(context, Role::Info, token).and_then(|hello| say_hello(stream, hello))
+        }
+    };
+    let timed = greeted
+        .and_then(|()| stream.set_read_timeout(Some(DEAD_AFTER)))
+        .and_then(|()| stream.set_write_timeout(Some(DEAD_AFTER)));
+    if timed.is_err() {
+        let _ = context.engine.send(Event::SessionEnding { session: id });
+        return timed;
+    }
     std::thread::scope(|scope| {
+        // The engine holds the queue's other end; when it lets go the writer ends.
         scope.spawn(move || {
             let _ = write_all_messages(stream, &queue);
             let _ = stream.shutdown(Shutdown::Both);
         });
-        // The engine holds the queue's other end; when it lets go, or cannot be
-        // told, the writer ends.
-        if context.engine.send(up).is_err() {
-            return Ok(());
-        }
         if matches!(dialled, Dialled::Here(_)) {
             for role in [Role::Pull, Role::Serve] {
                 let (context, members) = (context.clone(), members.clone());
-                std::thread::Builder::new()
+                let spawned = std::thread::Builder::new()
                     .name("file".into())
                     .spawn(move || {
                         if let Err(error) = dial_file(&context, id, token, role)
@@ -401,7 +410,11 @@ fn drive_session(
                         }
                         context.hub.end(id);
                         drop(members);
-                    })?;
+                    });
+                if spawned.is_err() {
+                    // Without it the session is of no use; it is dialled again.
+                    let _ = stream.shutdown(Shutdown::Both);
+                }
             }
         }
         drop(members);

@@ -30,6 +30,10 @@ pub const WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 /// Versions open at once, for many small files to share the window.
 const OPEN_MAX: usize = 256;
 
+/// Blocks of versions open at once: 2 MiB of lists. A single version may have
+/// more.
+const OPEN_BLOCKS_MAX: u64 = 64 * 1024;
+
 /// Blocks in one request, so that an answer to another file never waits long.
 const RUN_BLOCKS_MAX: u32 = 16;
 
@@ -167,6 +171,7 @@ pub fn receive(
             active: HashMap::new(),
             order: VecDeque::new(),
             next_handle: 0,
+            open_blocks: 0,
             outstanding_bytes: 0,
             last_answer: Instant::now(),
             lies: 0,
@@ -317,6 +322,8 @@ struct Decider<'a> {
     /// Handles in the order in which they were opened.
     order: VecDeque<u32>,
     next_handle: u32,
+    /// Blocks of all open versions, which is what their lists cost.
+    open_blocks: u64,
     outstanding_bytes: u64,
     last_answer: Instant,
     lies: u32,
@@ -383,7 +390,7 @@ impl Decider<'_> {
             });
             match waiting {
                 Some(handle) => self.ask_for_blocks(handle)?,
-                None if self.active.len() < OPEN_MAX => match self.queue.pop_front() {
+                None if self.has_room_for_next() => match self.queue.pop_front() {
                     Some(job) => self.open(*job)?,
                     None => break,
                 },
@@ -391,6 +398,17 @@ impl Decider<'_> {
             }
         }
         self.out.flush()
+    }
+
+    /// Whether the next version can be opened too: lists of several huge files
+    /// at once would fill the memory.
+    fn has_room_for_next(&self) -> bool {
+        let next = self.queue.front().and_then(|job| job.content());
+        let blocks = next
+            .and_then(|(_, size)| Geometry::of(size))
+            .map_or(0, Geometry::blocks);
+        self.active.is_empty()
+            || (self.active.len() < OPEN_MAX && self.open_blocks + blocks <= OPEN_BLOCKS_MAX)
     }
 
     fn ask_for_blocks(&mut self, handle: u32) -> io::Result<()> {
@@ -428,12 +446,12 @@ impl Decider<'_> {
     fn open(&mut self, job: Job) -> io::Result<()> {
         let content = job
             .content()
-            .and_then(|(id, size)| Some((id, Geometry::of(size)?)));
-        let Some((id, geometry)) = content else {
+            .and_then(|(id, size)| Some((id, Geometry::of(size)?, job.part()?)));
+        let Some((id, geometry, part)) = content else {
             (self.deliver)(job, Err(Missed::Superseded));
             return Ok(());
         };
-        let part = match open_part(self.share, id) {
+        let part = match open_part(self.share, part) {
             Ok(part) => part,
             Err(error) => {
                 (self.deliver)(job, Err(Missed::Disk(error)));
@@ -478,6 +496,7 @@ impl Decider<'_> {
             done: 0,
             told: Instant::now(),
         };
+        self.open_blocks += geometry.blocks();
         self.active.insert(handle, active);
         self.order.push_back(handle);
         Ok(())
@@ -594,6 +613,7 @@ impl Decider<'_> {
         let Some(active) = self.active.remove(&handle) else {
             return Ok(None);
         };
+        self.open_blocks -= active.target.geometry.blocks();
         self.order.retain(|other| *other != handle);
         lock(self.targets).remove(&handle);
         for (block, state) in (0u64..).zip(&active.blocks) {

@@ -180,6 +180,64 @@ fn a_folder_wins_the_name_against_a_file_and_both_stay() {
 }
 
 #[test]
+fn a_file_that_becomes_a_folder_and_a_link_that_becomes_a_file_arrive() {
+    let pair = Pair::started();
+    pair.a.write("thing", b"a file");
+    symlink("x", pair.a.share.join("link")).unwrap();
+    pair.wait("they arrived", || names(&pair.b.share).len() == 2);
+    pair.settle();
+    let staged = pair.dir.path().join("staged");
+    std::fs::create_dir(&staged).unwrap();
+    std::fs::write(staged.join("inside"), b"in a folder").unwrap();
+    std::fs::remove_file(pair.a.share.join("thing")).unwrap();
+    std::fs::rename(&staged, pair.a.share.join("thing")).unwrap();
+    std::fs::remove_file(pair.a.share.join("link")).unwrap();
+    pair.a.write("link", b"a file now");
+    pair.wait("the new kinds arrived", || {
+        pair.b.read("thing/inside").is_some()
+            && pair.b.read("link").as_deref() == Some(b"a file now")
+    });
+    pair.settle();
+    assert_eq!(names(&pair.b.share), ["link", "thing", "thing/inside"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_told_and_others_go_on() {
+    let pair = Pair::started();
+    pair.a.write("readable", b"content");
+    let path = pair.a.write("secret", b"content");
+    std::fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
+    if File::open(&path).is_ok() {
+        println!("skipped: this user (root) can read every file");
+        return;
+    }
+    pair.wait("the other one arrived", || {
+        pair.b.share.join("readable").exists()
+    });
+    pair.wait("the problem is told", || {
+        pair.a.status()["problems"].to_string().contains("secret")
+    });
+    std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    pair.wait("it arrived too", || pair.b.share.join("secret").exists());
+    pair.wait("the problem is over", || {
+        pair.a.status()["problems"] == serde_json::json!([])
+    });
+}
+
+#[test]
+fn many_equal_and_empty_files_arrive() {
+    let pair = Pair::started();
+    for n in 0..200 {
+        pair.a.write(format!("equal-{n}"), b"the same everywhere");
+        pair.a.write(format!("empty-{n}"), b"");
+    }
+    pair.a.write("large-1", &noise("equal", 400_000));
+    pair.a.write("large-2", &noise("equal", 400_000));
+    pair.wait("all arrived", || names(&pair.b.share).len() == 402);
+    pair.settle();
+}
+
+#[test]
 fn a_deletion_is_recorded_and_the_file_does_not_come_back() {
     let mut pair = Pair::started();
     pair.a.write("file", b"content");
