@@ -37,6 +37,9 @@ const SCAN_EVERY_RESTLESS: Duration = Duration::from_millis(50);
 /// Looking at the share takes at most a twentieth of one core.
 const SCAN_REST_FACTOR: u32 = 20;
 
+/// At the start, files that are changing right then are waited for this long.
+const RESTLESS_AT_START_MAX: Duration = Duration::from_secs(1);
+
 /// While files are changing, at most a quarter.
 const SCAN_RESTLESS_FACTOR: u32 = 4;
 
@@ -475,6 +478,7 @@ fn scan_always(
     look_again: &Receiver<()>,
     events: &SyncSender<Event>,
 ) -> Result<(), DaemonError> {
+    let began = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         if !share.is_still_there() {
             return Err(DaemonError::Removed(shown(
@@ -486,7 +490,9 @@ fn scan_always(
             ScanEnd::Complete { restless, walked } => (restless, walked),
             ScanEnd::Stopped => return Ok(()),
         };
-        if events.send(Event::Scanned).is_err() {
+        // What is not read yet would be fetched though it is here.
+        let first_look_is_over = !restless || began.elapsed() >= RESTLESS_AT_START_MAX;
+        if first_look_is_over && events.send(Event::Scanned).is_err() {
             return Ok(());
         }
         let rest = (walked * SCAN_REST_FACTOR).clamp(SCAN_EVERY_MIN, SCAN_EVERY_MAX);

@@ -13,6 +13,16 @@
 //! made by somebody who knew it; a byte is written outside the share; bytes of
 //! the peer, names or disk contents cause a panic.
 
+//!
+//! Limits of this version, all of them meant to go: nothing is encrypted; a
+//! deletion is recorded and exchanged but not applied on the other side, and a
+//! folder is not replaced by a file; changes are found by looking, not by
+//! watching; content that is known under another name is received again; a
+//! writer that still holds a replaced file open writes into nothing; equal
+//! large files are received one after the other; hard links become separate
+//! files; owners, extended attributes, ACLs, set-id bits, and mtimes of folders
+//! and links are not synchronised; files end at 1 TiB.
+
 #![forbid(unsafe_code)]
 
 pub mod entry;

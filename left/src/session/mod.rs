@@ -1,12 +1,17 @@
 //! Connections with the peer: who may connect, which of two sessions stays,
 //! and what belongs to a session.
 
-use std::io::{self, Read};
+mod handshake;
+mod hub;
+
+use std::io::{self};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+pub use hub::Hub;
 
 use crate::engine::Event;
 use crate::events::Reporter;
@@ -14,21 +19,13 @@ use crate::index::Index;
 use crate::share::Share;
 use crate::transfer::receive::{notes, receive};
 use crate::transfer::send::{SendContext, serve};
-use crate::version::ReplicaId;
-use crate::wire::message::{
-    HELLO_BYTES_MAX, Have, Hello, MESSAGE_BYTES_MAX, Message, PREFACE, Role, read_message,
-    write_message,
-};
+use crate::wire::message::{Hello, MESSAGE_BYTES_MAX, Message, Role, read_message, write_message};
 use crate::wire::socket::{dial, prepare};
-
-/// A handshake that takes longer is dropped.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+use handshake::{hear_hello, hello, say_hello};
+use hub::Current;
 
 /// Handshakes at once; the peer needs three.
 const HANDSHAKES_MAX: u32 = 16;
-
-/// Dropped connections are logged at most this often.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// A silent info connection says that it is alive this often.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -68,122 +65,6 @@ pub struct SessionContext {
     pub stop: Arc<AtomicBool>,
     /// The session there is.
     pub hub: Hub,
-}
-
-/// The session there is, if there is one.
-#[derive(Default)]
-pub struct Hub {
-    current: Mutex<Option<Current>>,
-    last_id: AtomicU64,
-    handshakes: AtomicU32,
-    complained: Mutex<Option<Instant>>,
-}
-
-struct Current {
-    id: u64,
-    peer_replica: u64,
-    peer_instance: u64,
-    token: u64,
-    dialled_here: bool,
-    since: Instant,
-    streams: Vec<TcpStream>,
-    /// Held by each thread of the session, so that its end can be awaited.
-    members: SyncSender<()>,
-}
-
-impl Hub {
-    /// Logs what a stranger can cause, but not as often as a stranger can.
-    fn complain(&self, reporter: &Reporter, text: &str) {
-        let mut last = self
-            .complained
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if last.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
-            *last = Some(Instant::now());
-            reporter.log(text);
-        }
-    }
-
-    fn is_current(&self, id: u64) -> bool {
-        self.lock().as_ref().is_some_and(|current| current.id == id)
-    }
-
-    fn is_up(&self) -> bool {
-        self.lock().is_some()
-    }
-
-    /// Ends the session, whoever's it is.
-    pub fn end_all(&self) {
-        if let Some(current) = self.lock().take() {
-            current.hang_up();
-        }
-    }
-
-    fn end(&self, id: u64) {
-        let mut guard = self.lock();
-        if let Some(current) = guard.take_if(|current| current.id == id) {
-            current.hang_up();
-        }
-    }
-
-    /// Makes this the session, unless the one there is should stay.
-    fn register(&self, mine: ReplicaId, new: Current) -> Result<(), Superfluous> {
-        let mut guard = self.lock();
-        if let Some(old) = guard.as_ref() {
-            let same =
-                (old.peer_replica, old.peer_instance) == (new.peer_replica, new.peer_instance);
-            // Only when both dialled at the same moment there is a choice, and
-            // both sides make the same one. Otherwise whoever dials again has
-            // lost the old session, even if we have not noticed.
-            let both_dialled =
-                old.dialled_here != new.dialled_here && old.since.elapsed() < HANDSHAKE;
-            let lower_dialled_new = new.dialled_here == (mine.0 < new.peer_replica);
-            if same && both_dialled && !lower_dialled_new {
-                return Err(Superfluous);
-            }
-        }
-        if let Some(old) = guard.replace(new) {
-            old.hang_up();
-        }
-        Ok(())
-    }
-
-    /// Adds a file connection to the session of this token.
-    fn attach(
-        &self,
-        hello: &Hello,
-        stream: &TcpStream,
-    ) -> io::Result<Option<(u64, SyncSender<()>)>> {
-        let mut guard = self.lock();
-        let ours = |current: &&mut Current| {
-            current.token == hello.token
-                && current.peer_replica == hello.replica
-                && current.peer_instance == hello.instance
-                && current.streams.len() < 3
-        };
-        let Some(current) = guard.as_mut().filter(ours) else {
-            return Ok(None);
-        };
-        current.streams.push(stream.try_clone()?);
-        Ok(Some((current.id, current.members.clone())))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Current>> {
-        self.current
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-/// There is a session already, and it stays.
-struct Superfluous;
-
-impl Current {
-    fn hang_up(&self) {
-        for stream in &self.streams {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
 }
 
 /// Takes connections until the end.
@@ -503,78 +384,6 @@ fn run_file(context: &SessionContext, session: u64, stream: &TcpStream, receives
         (to_notes, notes),
         &deliver,
     );
-}
-
-fn hello(context: &SessionContext, role: Role, token: u64) -> io::Result<Hello> {
-    let heard = context.index.heard().map_err(io::Error::other)?;
-    Ok(Hello {
-        role,
-        replica: context.index.replica().0,
-        instance: context.instance,
-        epoch: context.index.epoch(),
-        token,
-        have: Have {
-            replica: heard.replica,
-            epoch: heard.epoch,
-            upto: heard.upto,
-        },
-    })
-}
-
-fn say_hello(mut stream: &TcpStream, hello: Hello) -> io::Result<()> {
-    stream.set_write_timeout(Some(HANDSHAKE))?;
-    let mut bytes = PREFACE.to_vec();
-    write_message(&mut bytes, &Message::Hello(hello))?;
-    io::Write::write_all(&mut stream, &bytes)?;
-    stream.set_write_timeout(None)
-}
-
-fn hear_hello(stream: &TcpStream) -> io::Result<Hello> {
-    let mut input = BeforeDeadline {
-        stream,
-        deadline: Instant::now() + HANDSHAKE,
-    };
-    let mut preface = [0; PREFACE.len()];
-    input.read_exact(&mut preface)?;
-    let (magic, version) = (&preface[..7], preface[7]);
-    if magic != &PREFACE[..7] {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "it does not speak left's protocol",
-        ));
-    }
-    if version != PREFACE[7] {
-        let text = format!(
-            "it speaks protocol version {version}, this side {}; install the same version on both",
-            PREFACE[7]
-        );
-        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-    }
-    match read_message(&mut input, HELLO_BYTES_MAX)? {
-        Message::Hello(hello) => Ok(hello),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "it did not say hello",
-        )),
-    }
-}
-
-/// Reading that ends at a deadline, however slowly bytes drip in.
-struct BeforeDeadline<'a> {
-    stream: &'a TcpStream,
-    deadline: Instant,
-}
-
-impl Read for BeforeDeadline<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.stream.set_read_timeout(Some(left))?;
-        let mut stream = self.stream;
-        stream.read(buffer)
-    }
 }
 
 /// Random bits from the kernel.

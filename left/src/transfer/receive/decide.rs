@@ -1,31 +1,19 @@
-//! The receiving side of a file connection: asks for what is missing, within a
-//! window, verifies each block, and writes it into the part.
-//!
-//! One thread reads frames, two verify and write, and one decides what to ask
-//! for next; all queues are as long as what can be outstanding, so the reader
-//! never waits for something that waits for the reader.
+//! Decides what to ask for next, within the window.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::io::{self, BufWriter, Write};
+use std::net::TcpStream;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::{Deliver, Missed, Note, Target, Targets, Task, lock};
 use crate::apply::Job;
-use crate::entry::ContentId;
 use crate::events::{Progress, Reporter};
-use crate::part::{blocks_present, open_part};
+use crate::part::open_part;
 use crate::share::Share;
-use crate::transfer::blocks::{BlockList, Geometry, PAGE_VALUES, chaining_value};
-use crate::wire::frame::{FrameKind, Header, read_header, write_frame};
-
-/// Bytes asked for and not yet written. This is what a kill can waste; it
-/// fills a gigabit link up to 16 ms of round trip.
-pub const WINDOW_BYTES: u64 = 2 * 1024 * 1024;
+use crate::transfer::blocks::{BlockList, Geometry, PAGE_VALUES};
+use crate::wire::frame::{FrameKind, write_frame};
 
 /// Versions open at once, for many small files to share the window.
 const OPEN_MAX: usize = 256;
@@ -36,13 +24,6 @@ const OPEN_BLOCKS_MAX: u64 = 64 * 1024;
 
 /// Blocks in one request, so that an answer to another file never waits long.
 const RUN_BLOCKS_MAX: u32 = 16;
-
-/// Longer than all that can be outstanding: a note for each open file and
-/// block, and the jobs the engine hands over.
-const NOTES_MAX: usize = 4096;
-
-/// Longer than the number of frames that can be outstanding.
-const TASKS_MAX: usize = 1024;
 
 /// A request that is not answered for this long ends the connection.
 const STALL: Duration = Duration::from_secs(15);
@@ -57,237 +38,9 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// Blocks that fail their verification before the peer is not believed any more.
 const LIES_MAX: u32 = 8;
 
-/// Why a content did not arrive.
-#[derive(Debug)]
-pub enum Missed {
-    /// The peer has another version by now, or none.
-    Superseded,
-    /// What the peer sent is not what it offered.
-    Unsound,
-    /// This side could not write.
-    Disk(io::Error),
-}
-
-/// What the deciding thread is told.
-pub enum Note {
-    /// Get this.
-    Fetch(Box<Job>),
-    /// A page of a block list.
-    Page {
-        /// Of which version.
-        handle: u32,
-        /// Which page.
-        page: u64,
-        /// The values.
-        values: Vec<u8>,
-    },
-    /// The sender refuses a version.
-    Refused(u32),
-    /// Which blocks the part already holds.
-    Checked(u32, io::Result<Vec<bool>>),
-    /// A block is in the part.
-    Written(u32, u64),
-    /// A block could not be used.
-    Failed(u32, u64, Missed),
-    /// The connection ended.
-    Lost,
-}
-
-/// What becomes of the jobs.
-pub type Deliver<'a> = &'a (dyn Fn(Job, Result<File, Missed>) + Sync);
-
-/// A version on its way, shared by the threads.
-struct Target {
-    id: ContentId,
-    geometry: Geometry,
-    part: File,
-    list: OnceLock<BlockList>,
-}
-
-type Targets = Mutex<HashMap<u32, Arc<Target>>>;
-
-enum Task {
-    Check(u32, Arc<Target>),
-    Verify {
-        handle: u32,
-        target: Arc<Target>,
-        block: u64,
-        bytes: Vec<u8>,
-    },
-}
-
-/// Makes the queue through which jobs come.
-pub fn notes() -> (SyncSender<Note>, Receiver<Note>) {
-    sync_channel(NOTES_MAX)
-}
-
-/// Receives until the connection ends.
-pub fn receive(
-    share: &Share,
-    reporter: &Reporter,
-    stream: &TcpStream,
-    notes: (SyncSender<Note>, Receiver<Note>),
-    deliver: Deliver<'_>,
-) {
-    let (to_notes, notes) = notes;
-    let targets = Targets::default();
-    let pool = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        let (to_tasks, tasks) = sync_channel::<Task>(TASKS_MAX);
-        let tasks = Arc::new(Mutex::new(tasks));
-        for _ in 0..2 {
-            let (tasks, to_notes, pool) = (tasks.clone(), to_notes.clone(), &pool);
-            scope.spawn(move || {
-                loop {
-                    let next = tasks
-                        .lock()
-                        .unwrap_or_else(|poisoned| poisoned.into_inner())
-                        .recv();
-                    let Ok(task) = next else { return };
-                    if to_notes.send(perform(task, reporter, pool)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        // Else a worker that ended would leave the reader waiting.
-        drop(tasks);
-        {
-            let (to_notes, to_tasks, targets, pool) =
-                (to_notes.clone(), to_tasks.clone(), &targets, &pool);
-            scope.spawn(move || {
-                let _ = read_frames(stream, targets, &to_notes, &to_tasks, pool);
-                let _ = to_notes.send(Note::Lost);
-            });
-        }
-        let mut decider = Decider {
-            share,
-            reporter,
-            out: BufWriter::with_capacity(16 * 1024, stream),
-            targets: &targets,
-            to_tasks,
-            deliver,
-            queue: VecDeque::new(),
-            active: HashMap::new(),
-            order: VecDeque::new(),
-            next_handle: 0,
-            open_blocks: 0,
-            outstanding_bytes: 0,
-            last_answer: Instant::now(),
-            lies: 0,
-        };
-        decider.run(&notes);
-        reporter.update(|activity| activity.recovering = false);
-        let _ = stream.shutdown(Shutdown::Both);
-        drop(decider);
-        // Nobody waits on a full queue once its reader is gone.
-        drop(notes);
-        drop(to_notes);
-    });
-}
-
-fn read_frames(
-    stream: &TcpStream,
-    targets: &Targets,
-    to_notes: &SyncSender<Note>,
-    to_tasks: &SyncSender<Task>,
-    pool: &Mutex<Vec<Vec<u8>>>,
-) -> io::Result<()> {
-    let mut input = BufReader::with_capacity(32 * 1024, stream);
-    let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-    loop {
-        let Header {
-            kind,
-            handle,
-            argument,
-            payload_bytes,
-        } = read_header(&mut input)?;
-        let mut bytes = lock(pool).pop().unwrap_or_default();
-        bytes.resize(payload_bytes as usize, 0);
-        input.read_exact(&mut bytes)?;
-        let target = lock(targets).get(&handle).cloned();
-        let Some(target) = target else {
-            // The version was closed while this was on its way.
-            lock(pool).push(bytes);
-            continue;
-        };
-        match kind {
-            FrameKind::Data => {
-                let fits = argument < target.geometry.blocks()
-                    && bytes.len() == target.geometry.len(argument);
-                if !fits {
-                    return Err(broken("the peer sent a block that cannot be"));
-                }
-                let task = Task::Verify {
-                    handle,
-                    target,
-                    block: argument,
-                    bytes,
-                };
-                to_tasks.send(task).map_err(|_| gone())?;
-            }
-            FrameKind::Page => {
-                let note = Note::Page {
-                    handle,
-                    page: argument,
-                    values: bytes,
-                };
-                to_notes.send(note).map_err(|_| gone())?;
-            }
-            FrameKind::Gone | FrameKind::Stale => {
-                to_notes.send(Note::Refused(handle)).map_err(|_| gone())?
-            }
-            FrameKind::Open | FrameKind::List | FrameKind::Get | FrameKind::Close => {
-                return Err(broken("the peer asked where it should answer"));
-            }
-        }
-    }
-}
-
-fn perform(task: Task, reporter: &Reporter, pool: &Mutex<Vec<Vec<u8>>>) -> Note {
-    match task {
-        Task::Check(handle, target) => {
-            let present = match target.list.get() {
-                Some(list) => blocks_present(&target.part, list),
-                None => Ok(Vec::new()),
-            };
-            Note::Checked(handle, present)
-        }
-        Task::Verify {
-            handle,
-            target,
-            block,
-            bytes,
-        } => {
-            let offset = target.geometry.offset(block);
-            let sound = if target.geometry.is_single() {
-                *blake3::hash(&bytes).as_bytes() == target.id.0
-            } else {
-                let value = target
-                    .list
-                    .get()
-                    .and_then(|list| list.values.get(block as usize));
-                value.is_some_and(|value| chaining_value(offset, &bytes) == *value)
-            };
-            let note = if !sound {
-                Note::Failed(handle, block, Missed::Unsound)
-            } else if let Err(error) = target.part.write_all_at(&bytes, offset) {
-                Note::Failed(handle, block, Missed::Disk(error))
-            } else {
-                reporter
-                    .received_bytes
-                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                Note::Written(handle, block)
-            };
-            let mut pool = lock(pool);
-            if pool.len() < 16 {
-                pool.push(bytes);
-            }
-            note
-        }
-    }
-}
+/// Bytes asked for and not yet written. This is what a kill can waste; it
+/// fills a gigabit link up to 16 ms of round trip.
+pub const WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum BlockState {
@@ -310,7 +63,7 @@ struct Active {
     told: Instant,
 }
 
-struct Decider<'a> {
+pub(super) struct Decider<'a> {
     share: &'a Share,
     reporter: &'a Reporter,
     out: BufWriter<&'a TcpStream>,
@@ -329,8 +82,33 @@ struct Decider<'a> {
     lies: u32,
 }
 
-impl Decider<'_> {
-    fn run(&mut self, notes: &Receiver<Note>) {
+impl<'a> Decider<'a> {
+    pub(super) fn new(
+        share: &'a Share,
+        reporter: &'a Reporter,
+        stream: &'a TcpStream,
+        targets: &'a Targets,
+        to_tasks: SyncSender<Task>,
+        deliver: Deliver<'a>,
+    ) -> Self {
+        Self {
+            share,
+            reporter,
+            out: BufWriter::with_capacity(16 * 1024, stream),
+            targets,
+            to_tasks,
+            deliver,
+            queue: VecDeque::new(),
+            active: HashMap::new(),
+            order: VecDeque::new(),
+            next_handle: 0,
+            open_blocks: 0,
+            outstanding_bytes: 0,
+            last_answer: Instant::now(),
+            lies: 0,
+        }
+    }
+    pub(super) fn run(&mut self, notes: &Receiver<Note>) {
         loop {
             let first = match notes.recv_timeout(Duration::from_secs(1)) {
                 Ok(note) => Some(note),
@@ -651,10 +429,4 @@ impl Decider<'_> {
         let patience = STALL + Duration::from_secs(hashing / HASH_BYTES_PER_SECOND_MIN);
         !self.active.is_empty() && self.last_answer.elapsed() > patience
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -1,0 +1,225 @@
+//! Races at the destination and crashes around the exchange.
+
+use super::*;
+use crate::events::Reporter;
+use crate::part::{open_part, settle_intents};
+use crate::version::{ReplicaId, VersionVector};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+
+struct Place {
+    dir: tempfile::TempDir,
+    share: Share,
+    index: Index,
+}
+
+fn place() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let share = Share::open(dir.path()).unwrap();
+    let (index, _) = Index::open(&dir.path().join(".left/index"), (ReplicaId(1), 1)).unwrap();
+    Place { dir, share, index }
+}
+
+impl Place {
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.dir.path().join(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let all = std::fs::read_dir(self.dir.path()).unwrap().flatten();
+        let mut names: Vec<_> = all
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .filter(|name| name != ".left")
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// What the index would know of a file as it is now.
+    fn known(&self, name: &str) -> Record {
+        let path = RelPath::parse(name.as_bytes()).unwrap();
+        let now = stamp(&self.share.stat(&path).unwrap());
+        let entry = file(&self.read(name), 1);
+        Record {
+            seq: 1,
+            stamp: Some(now),
+            entry,
+        }
+    }
+
+    /// A job for a file whose content has arrived.
+    fn job(&self, name: &str, known: Option<Record>, text: &str, how: How) -> (Job, Option<File>) {
+        let target = file(text, 2);
+        let path = RelPath::parse(name.as_bytes()).unwrap();
+        let job = Job {
+            path,
+            known,
+            theirs: target.clone(),
+            target,
+            how,
+            slot: 0,
+        };
+        let mut part = open_part(&self.share, job.part().unwrap()).unwrap();
+        part.write_all(text.as_bytes()).unwrap();
+        (job, Some(part))
+    }
+
+    fn apply(&self, job: (Job, Option<File>)) -> Outcome {
+        apply(&self.share, &self.index, vec![job]).remove(0).1
+    }
+}
+
+fn file(text: &str, counter: u64) -> Entry {
+    let id = ContentId(*blake3::hash(text.as_bytes()).as_bytes());
+    let mtime = Mtime {
+        secs: 1_000,
+        nanos: 5,
+    };
+    Entry {
+        body: Body::File {
+            id,
+            size: text.len() as u64,
+            mtime,
+        },
+        mode: 0o640,
+        version: VersionVector::from_pairs([(ReplicaId(2), counter)]),
+    }
+}
+
+#[test]
+fn a_new_file_gets_its_content_and_metadata() {
+    let place = place();
+    let outcome = place.apply(place.job("d/new", None, "content", How::Install));
+    assert!(
+        matches!(outcome, Outcome::Done { copy: None, .. }),
+        "{outcome:?}"
+    );
+    assert_eq!(place.read("d/new"), "content");
+    let metadata = std::fs::metadata(place.dir.path().join("d/new")).unwrap();
+    assert_eq!(
+        (
+            metadata.mode() & 0o7777,
+            metadata.mtime(),
+            metadata.mtime_nsec()
+        ),
+        (0o640, 1_000, 5)
+    );
+}
+
+#[test]
+fn dst_name_taken_is_never_overwritten() {
+    let place = place();
+    place.write("name", "of the user");
+    let outcome = place.apply(place.job("name", None, "of the peer", How::Install));
+    assert!(matches!(outcome, Outcome::Changed), "{outcome:?}");
+    assert_eq!(place.read("name"), "of the user");
+}
+
+#[test]
+fn dst_edited_before_replace_keeps_the_edit() {
+    let place = place();
+    place.write("name", "old");
+    let known = place.known("name");
+    place.write("name", "an edit nobody has seen");
+    for how in [How::Install, How::InstallKeepingOurs] {
+        let outcome = place.apply(place.job("name", Some(known.clone()), "of the peer", how));
+        assert!(matches!(outcome, Outcome::Changed), "{outcome:?}");
+        assert_eq!(place.read("name"), "an edit nobody has seen");
+        assert_eq!(place.names(), ["name"]);
+    }
+}
+
+#[test]
+fn an_edit_between_the_check_and_the_exchange_goes_back() {
+    let place = place();
+    place.write("name", "old");
+    let known = place.known("name").stamp.unwrap();
+    place.write("name", "an edit nobody has seen");
+    let (_, part) = place.job("name", None, "of the peer", How::Install);
+    drop(part);
+    let staged = PartId {
+        content: ContentId(*blake3::hash(b"of the peer").as_bytes()),
+        slot: 0,
+    };
+    let folder = place.share.open_dir(None).unwrap();
+    let exchanged = exchange_staged(&place.share, &folder, b"name", &staged.name(), &known);
+    assert!(!exchanged.unwrap());
+    assert_eq!(place.read("name"), "an edit nobody has seen");
+}
+
+#[test]
+fn the_loser_of_a_conflict_keeps_its_content_under_another_name() {
+    let place = place();
+    place.write("name.txt", "ours");
+    let known = place.known("name.txt");
+    let job = place.job("name.txt", Some(known), "theirs", How::InstallKeepingOurs);
+    let outcome = place.apply(job);
+    let Outcome::Done {
+        copy: Some(copy), ..
+    } = outcome
+    else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(place.read("name.txt"), "theirs");
+    assert_eq!(
+        place.read(std::str::from_utf8(copy.as_bytes()).unwrap()),
+        "ours"
+    );
+    assert_eq!(place.names().len(), 2);
+}
+
+/// As a kill leaves it between the exchange and what follows: the intent is
+/// there, the new content has the name, and what was there has the part's.
+fn exchanged_and_killed(place: &Place, edit: Option<&str>) {
+    place.write("name", "old");
+    let known = place.known("name");
+    let path = RelPath::parse(b"name").unwrap();
+    let put = Change::Put {
+        path: path.clone(),
+        entry: known.entry,
+        stamp: known.stamp,
+    };
+    if let Some(edit) = edit {
+        place.write("name", edit);
+    }
+    let (job, _) = place.job("name", None, "new", How::Install);
+    let id = job.part().unwrap();
+    place
+        .index
+        .commit(&[put, Change::Intend { id, path }])
+        .unwrap();
+    let folder = place.share.open_dir(None).unwrap();
+    renameat_with(
+        place.share.parts(),
+        id.name(),
+        &folder,
+        "name",
+        RenameFlags::EXCHANGE,
+    )
+    .unwrap();
+    settle_intents(&place.share, &place.index, &Reporter::new(None)).unwrap();
+    assert_eq!(place.read("name"), "new");
+    assert_eq!(place.index.intents().unwrap(), []);
+    assert!(!crate::part::any_parts(&place.share));
+}
+
+#[test]
+fn crash_after_exchange_removes_only_what_was_superseded() {
+    let place = place();
+    exchanged_and_killed(&place, None);
+    assert_eq!(place.names(), ["name"]);
+}
+
+#[test]
+fn crash_after_exchange_with_user_edit_keeps_the_edit() {
+    let place = place();
+    exchanged_and_killed(&place, Some("an edit nobody has seen"));
+    let names = place.names();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let copy = names.iter().find(|name| name.contains("conflict")).unwrap();
+    assert_eq!(place.read(copy), "an edit nobody has seen");
+}

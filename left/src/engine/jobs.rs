@@ -1,0 +1,305 @@
+//! What is done about the wants, and what comes of it.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use super::{Delay, Engine, IN_FLIGHT_MAX, PAGE_WANTS, RETRY_FIRST, RETRY_MAX, Stage};
+use crate::apply::{How, Job, Outcome};
+use crate::entry::{Body, ContentId};
+use crate::index::{Change, IndexError};
+use crate::part::{open_part, remove_part};
+use crate::path::RelPath;
+use crate::plan::{Action, plan};
+use crate::transfer::blocks::BLOCK_BYTES_MIN;
+use crate::transfer::receive::{Missed, Note};
+
+impl Engine {
+    /// Starts what can be started for the wants, in the order of paths, so
+    /// that folders come before what is in them.
+    pub(super) fn dispatch(&mut self) -> Result<(), IndexError> {
+        // Before the first look is complete, what lies here is not known yet.
+        let Some(notes) = self
+            .session
+            .as_ref()
+            .and_then(|session| session.notes.clone())
+        else {
+            return Ok(());
+        };
+        if !self.scanned {
+            return Ok(());
+        }
+        let index = self.context.index.clone();
+        let mut changes = Vec::new();
+        'pages: while !self.at_end && self.in_flight.len() < IN_FLIGHT_MAX {
+            let page = index.wants_after(self.cursor.as_ref(), PAGE_WANTS)?;
+            if page.is_empty() {
+                self.at_end = true;
+                break;
+            }
+            for (path, theirs) in page {
+                if self.in_flight.len() >= IN_FLIGHT_MAX {
+                    break 'pages;
+                }
+                self.cursor = Some(path.clone());
+                if self.in_flight.contains_key(&path) || self.delayed.contains_key(&path) {
+                    continue;
+                }
+                let known = index.get(&path)?;
+                let action = plan(known.as_ref().map(|record| &record.entry), &theirs);
+                let (how, target) = match action {
+                    Action::Nothing => {
+                        changes.push(Change::Unwant { path });
+                        continue;
+                    }
+                    Action::Record(entry) => {
+                        self.record(&mut changes, &path, known, entry);
+                        changes.push(Change::Unwant { path });
+                        self.unlisted = true;
+                        continue;
+                    }
+                    Action::Withhold => {
+                        self.withheld += 1;
+                        continue;
+                    }
+                    Action::SetMetadata(entry) => (How::SetMetadata, entry),
+                    Action::Install(entry) => (How::Install, entry),
+                    Action::InstallKeepingOurs(entry) => (How::InstallKeepingOurs, entry),
+                };
+                let mut job = Job {
+                    path: path.clone(),
+                    known,
+                    theirs,
+                    target,
+                    how,
+                    slot: 0,
+                };
+                let content = job.content();
+                if content.is_some_and(|(_, size)| size <= BLOCK_BYTES_MIN) {
+                    self.last_slot = self.last_slot.checked_add(1).unwrap_or(1);
+                    job.slot = self.last_slot;
+                }
+                let owned = owned_content(&job);
+                if owned.is_some_and(|id| self.contents.contains(&id)) {
+                    // The same content is on its way for another path, and
+                    // this part has one owner.
+                    continue;
+                }
+                let started = match content {
+                    Some((_, size)) if size > 0 => {
+                        self.contents.extend(owned);
+                        self.in_flight.insert(path, Stage::Fetching(owned));
+                        notes.try_send(Note::Fetch(Box::new(job))).is_ok()
+                    }
+                    _ => self.hand_to_applier(job, None),
+                };
+                if !started {
+                    self.hang_up("it does not take requests");
+                    break 'pages;
+                }
+            }
+        }
+        index.commit(&changes)
+    }
+
+    pub(super) fn hand_to_applier(&mut self, job: Job, part: Option<File>) -> bool {
+        let part = match (part, job.part()) {
+            // Nothing has to be received for an empty file.
+            (None, Some(id)) => match open_part(&self.context.share, id) {
+                Ok(part) => Some(part),
+                Err(error) => {
+                    self.fail(&job.path, &error);
+                    return true;
+                }
+            },
+            (part, _) => part,
+        };
+        let stage = Stage::Applying(owned_content(&job));
+        self.in_flight.insert(job.path.clone(), stage);
+        self.context.applier.try_send(Box::new((job, part))).is_ok()
+    }
+
+    pub(super) fn take_fetched(
+        &mut self,
+        session: u64,
+        job: Job,
+        result: Result<File, Missed>,
+    ) -> Result<(), IndexError> {
+        if !matches!(self.in_flight.get(&job.path), Some(Stage::Fetching(_))) {
+            return Ok(());
+        }
+        let here = self
+            .session
+            .as_ref()
+            .is_some_and(|known| known.id == session);
+        match result {
+            // The peer deleted it meanwhile; a version that was only replaced
+            // is whole and comes first, so that a busy file does arrive.
+            Ok(_) if !self.is_wanted(&job.path)? => {
+                if let Some(id) = job.part() {
+                    remove_part(&self.context.share, id);
+                }
+                self.finish(&job);
+            }
+            Ok(part) => {
+                if !self.hand_to_applier(job, Some(part)) {
+                    self.hang_up("this side cannot keep up");
+                }
+            }
+            Err(missed) => {
+                self.finish(&job);
+                if !here {
+                    return Ok(());
+                }
+                match missed {
+                    // A newer version is listed as soon as the peer has seen it.
+                    Missed::Superseded => self.delay(&job.path),
+                    Missed::Unsound => {
+                        let text = format!(
+                            "what the peer sent for {} is not what it offered; it is tried again",
+                            job.path
+                        );
+                        self.context.reporter.problem(job.path.as_bytes(), &text);
+                        self.delay(&job.path);
+                    }
+                    Missed::Disk(error) => self.fail(&job.path, &error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_wanted(&self, path: &RelPath) -> Result<bool, IndexError> {
+        let want = self.context.index.want(path)?;
+        Ok(want.is_some_and(|want| !want.is_deleted()))
+    }
+
+    pub(super) fn take_applied(&mut self, results: Vec<(Job, Outcome)>) -> Result<(), IndexError> {
+        let index = self.context.index.clone();
+        let mut changes = Vec::new();
+        let mut completed = Vec::new();
+        for (job, outcome) in results {
+            self.finish(&job);
+            if let Some(id) = job.part() {
+                changes.push(Change::Forget { id });
+            }
+            match outcome {
+                Outcome::Done { stamp, copy } => {
+                    self.delayed.remove(&job.path);
+                    changes.push(Change::Put {
+                        path: job.path.clone(),
+                        entry: job.target.clone(),
+                        stamp: Some(stamp),
+                    });
+                    // Unless the peer listed another version meanwhile.
+                    if index
+                        .want(&job.path)?
+                        .is_some_and(|want| want == job.theirs)
+                    {
+                        changes.push(Change::Unwant {
+                            path: job.path.clone(),
+                        });
+                    }
+                    completed.push((job, copy));
+                }
+                Outcome::Changed => {
+                    let _ = self.context.look_again.try_send(());
+                    self.delay(&job.path);
+                }
+                Outcome::Failed(error) => self.fail(&job.path, &error),
+            }
+        }
+        index.commit(&changes)?;
+        for (job, copy) in completed {
+            self.context.reporter.solved(job.path.as_bytes());
+            if let Some(copy) = copy {
+                self.context.reporter.conflict(&job.path, &copy);
+                let _ = self.context.look_again.try_send(());
+            }
+            let size = match &job.target.body {
+                Body::File { size, .. } => *size,
+                _ => 0,
+            };
+            self.context.reporter.complete(&job.path, size);
+        }
+        self.unlisted = true;
+        self.look_at_all_wants();
+        Ok(())
+    }
+
+    /// The path is free for something else.
+    pub(super) fn finish(&mut self, job: &Job) {
+        if let Some(Stage::Fetching(Some(id)) | Stage::Applying(Some(id))) =
+            self.in_flight.remove(&job.path)
+        {
+            self.contents.remove(&id);
+        }
+        self.cleaned = false;
+    }
+
+    pub(super) fn fail(&mut self, path: &RelPath, error: &std::io::Error) {
+        let advice = match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                "; make room, it goes on by itself"
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                "; give this user the permission, it goes on by itself"
+            }
+            _ => "; it is tried again",
+        };
+        let text = format!("cannot put {path} in place: {error}{advice}");
+        self.context.reporter.problem(path.as_bytes(), &text);
+        self.delay(path);
+    }
+
+    pub(super) fn delay(&mut self, path: &RelPath) {
+        let pause = self
+            .delayed
+            .get(path)
+            .map_or(RETRY_FIRST, |known| (known.pause * 2).min(RETRY_MAX));
+        self.delayed.insert(
+            path.clone(),
+            Delay {
+                until: Instant::now() + pause,
+                pause,
+            },
+        );
+    }
+
+    pub(super) fn next_retry(&self) -> Option<Duration> {
+        let next = self.delayed.values().map(|delay| delay.until).min()?;
+        // Not in a tight loop when many are due one after the other.
+        Some(
+            next.saturating_duration_since(Instant::now())
+                .max(Duration::from_millis(10)),
+        )
+    }
+
+    pub(super) fn wake_delayed(&mut self) {
+        let now = Instant::now();
+        let due: Vec<RelPath> = self
+            .delayed
+            .iter()
+            .filter(|(_, delay)| delay.until <= now)
+            .map(|(path, _)| path.clone())
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        for path in due {
+            self.delayed.remove(&path);
+        }
+        self.look_at_all_wants();
+    }
+
+    pub(super) fn look_at_all_wants(&mut self) {
+        self.cursor = None;
+        self.at_end = false;
+        self.withheld = 0;
+    }
+}
+
+/// The content of a job whose part no other job may have.
+fn owned_content(job: &Job) -> Option<ContentId> {
+    let part = job.part().filter(|part| part.slot == 0)?;
+    Some(part.content)
+}

@@ -1,0 +1,135 @@
+//! Entries to and from the peer, by sequence number.
+
+use super::{Engine, LISTINGS_MAX};
+use crate::entry::Entry;
+use crate::index::{Change, IndexError};
+use crate::path::RelPath;
+use crate::plan::{Action, plan};
+use crate::record::Record;
+use crate::wire::message::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Message, WireEntry};
+
+impl Engine {
+    pub(super) fn take_listing(
+        &mut self,
+        id: u64,
+        upto: u64,
+        complete: bool,
+        entries: Vec<WireEntry>,
+    ) -> Result<(), IndexError> {
+        let index = self.context.index.clone();
+        let mut changes = Vec::new();
+        for wire in entries {
+            let (path, theirs) = match wire.open() {
+                Ok(sound) => sound,
+                Err(why) => {
+                    self.context.reporter.problem(
+                        b"",
+                        &format!("the peer listed something that cannot be: {why}"),
+                    );
+                    continue;
+                }
+            };
+            self.delayed.remove(&path);
+            let known = index.get(&path)?;
+            let busy = self.in_flight.contains_key(&path);
+            match plan(known.as_ref().map(|record| &record.entry), &theirs) {
+                Action::Nothing if !busy => changes.push(Change::Unwant { path }),
+                Action::Record(entry) if !busy => {
+                    self.record(&mut changes, &path, known, entry);
+                    changes.push(Change::Unwant { path });
+                }
+                _ => changes.push(Change::Want {
+                    path,
+                    entry: theirs,
+                }),
+            }
+        }
+        let session = self.session.as_mut().filter(|session| session.id == id);
+        let Some(session) = session.or(self.next_session.as_mut()) else {
+            return Ok(());
+        };
+        session.heard.upto = session.heard.upto.max(upto);
+        session.heard_all = complete;
+        changes.push(Change::Heard(session.heard));
+        index.commit(&changes)?;
+        let answered = session.out.try_send(Message::Ack { upto });
+        self.unlisted = true;
+        self.look_at_all_wants();
+        if answered.is_err() {
+            self.hang_up("it does not take messages");
+        }
+        Ok(())
+    }
+
+    /// The disk is as it should be; only the record changes.
+    pub(super) fn record(
+        &self,
+        changes: &mut Vec<Change>,
+        path: &RelPath,
+        known: Option<Record>,
+        entry: Entry,
+    ) {
+        let same = known.as_ref().is_some_and(|known| known.entry == entry);
+        if !same {
+            let stamp = known.and_then(|known| known.stamp);
+            changes.push(Change::Put {
+                path: path.clone(),
+                entry,
+                stamp,
+            });
+        }
+    }
+
+    /// Tells the peer what changed here, a few messages ahead of its
+    /// acknowledgements.
+    pub(super) fn list(&mut self) -> Result<(), IndexError> {
+        if !self.scanned || !self.unlisted {
+            return Ok(());
+        }
+        let Some(session) = self.session.as_mut() else {
+            return Ok(());
+        };
+        while session.unacknowledged.len() < LISTINGS_MAX {
+            let listed = self
+                .context
+                .index
+                .listed_after(session.listed_upto, BATCH_ENTRIES_MAX)?;
+            let more = listed.len() == BATCH_ENTRIES_MAX;
+            let mut entries = Vec::new();
+            let mut weight = 0;
+            let mut upto = session.listed_upto;
+            let mut cut = false;
+            for (seq, path, entry) in listed {
+                let wire = WireEntry::seal(&path, &entry);
+                weight += wire.weight();
+                entries.push(wire);
+                upto = seq;
+                if weight > BATCH_BYTES_MAX {
+                    cut = true;
+                    break;
+                }
+            }
+            let complete = !more && !cut;
+            if entries.is_empty() && session.told_all {
+                self.unlisted = false;
+                break;
+            }
+            session.listed_upto = upto;
+            session.told_all = complete;
+            session.unacknowledged.push_back(upto);
+            if session
+                .out
+                .try_send(Message::Listing {
+                    upto,
+                    complete,
+                    entries,
+                })
+                .is_err()
+            {
+                self.hang_up("it does not take messages");
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}

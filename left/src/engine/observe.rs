@@ -1,0 +1,100 @@
+//! What an observation of the scanner means beside what is known.
+
+use super::Engine;
+use crate::entry::{Body, Entry};
+use crate::index::{Change, IndexError};
+use crate::plan::changed_here;
+use crate::record::{Record, Stamp};
+use crate::scanner::{Observation, Seen};
+
+impl Engine {
+    pub(super) fn take_observations(
+        &mut self,
+        observations: Vec<Observation>,
+    ) -> Result<(), IndexError> {
+        let index = self.context.index.clone();
+        let here = index.replica();
+        let mut changes = Vec::new();
+        let mut changed = false;
+        for Observation {
+            path,
+            compared_with,
+            seen,
+        } in observations
+        {
+            // What we are changing ourselves is looked at afterwards.
+            if self.in_flight.contains_key(&path) {
+                continue;
+            }
+            let known = index.get(&path)?;
+            if known.as_ref().map(|record| record.seq) != compared_with {
+                continue;
+            }
+            match observed(known.as_ref(), seen) {
+                Found::Same(stamp) => changes.push(Change::Touch { path, stamp }),
+                Found::Changed(body, mode, stamp) => {
+                    let version = changed_here(known.as_ref().map(|record| &record.entry), here);
+                    changes.push(Change::Put {
+                        path,
+                        entry: Entry {
+                            body,
+                            mode,
+                            version,
+                        },
+                        stamp,
+                    });
+                    changed = true;
+                }
+                Found::Nothing => {}
+            }
+        }
+        index.commit(&changes)?;
+        if changed {
+            self.unlisted = true;
+            self.context.reporter.mark_changed();
+            // A want may mean something else now.
+            self.look_at_all_wants();
+        }
+        Ok(())
+    }
+}
+
+enum Found {
+    /// Only the stat cache is out of date.
+    Same(Stamp),
+    Changed(Body, u32, Option<Stamp>),
+    Nothing,
+}
+
+/// What an observation means beside what is known.
+fn observed(known: Option<&Record>, seen: Seen) -> Found {
+    let (mut body, mut mode, stamp) = match seen {
+        Seen::Absent => {
+            return match known {
+                Some(known) if !known.entry.is_deleted() => Found::Changed(Body::Deleted, 0, None),
+                _ => Found::Nothing,
+            };
+        }
+        Seen::Present { body, mode, stamp } => (body, mode, stamp),
+    };
+    let Some(known) = known else {
+        return Found::Changed(body, mode, Some(stamp));
+    };
+    // What the file system made of a mode or an mtime that was asked for is no
+    // change; otherwise a coarse file system would echo it to the peer.
+    if let Some(before) = known.stamp {
+        if before.mode == stamp.mode {
+            mode = known.entry.mode;
+        }
+        if let (Body::File { mtime, .. }, Some(asked)) = (&mut body, known.entry.mtime())
+            && before.mtime == stamp.mtime
+        {
+            *mtime = asked;
+        }
+    }
+    if known.entry.body == body && known.entry.mode == mode {
+        Found::Same(stamp)
+    } else {
+        Found::Changed(body, mode, Some(stamp))
+    }
+}
