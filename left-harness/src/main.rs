@@ -1,5 +1,6 @@
 //! `left-harness`: reads the command line and says how it went.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
 
 fn check(paths: &[PathBuf]) -> Result<u8> {
     for scenario in collect::scenarios(paths)? {
-        println!("{}: ok", scenario.file.display());
+        say(&format!("{}: ok", scenario.file.display()));
     }
     Ok(0)
 }
@@ -57,14 +58,26 @@ fn list(paths: &[PathBuf], sut: &str) -> Result<u8> {
         ..Asked::default()
     };
     for scenario in collect::scenarios(paths)? {
-        println!("{}\n    {}", scenario.file.display(), scenario.about);
+        say(&format!(
+            "{}\n    {}",
+            scenario.file.display(),
+            scenario.about
+        ));
         for request in collect::requests(&scenario, &asked)? {
             if let Some(reason) = request.skip_reason() {
-                println!("    would be skipped: {}: {reason}", request.title());
+                say(&format!(
+                    "    would be skipped: {}: {reason}",
+                    request.title()
+                ));
             }
         }
     }
     Ok(0)
+}
+
+/// Whoever closes standard output early has read enough.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn run_all(args: &RunArgs) -> Result<u8> {
@@ -79,7 +92,10 @@ fn run_all(args: &RunArgs) -> Result<u8> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(run_requests(&requests, args, &lab_dir))
+    let code = runtime.block_on(run_requests(&requests, args, &lab_dir));
+    // Some file may still be hashed for a run that was interrupted; nobody waits for it.
+    runtime.shutdown_background();
+    code
 }
 
 fn requests(scenarios: &[Arc<Scenario>], args: &RunArgs, lab_dir: &Path) -> Result<Vec<Request>> {

@@ -86,6 +86,7 @@ impl Model {
 
     /// A file has a new version.
     pub fn wrote(&mut self, path: String, version: Version) {
+        self.sizes.insert(path.clone(), version.size);
         self.versions.insert(path, version);
     }
 

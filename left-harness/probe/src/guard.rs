@@ -1,6 +1,8 @@
 //! `guard`: keeps one undo under a lease: the folder of a run is removed, whatever becomes of the harness.
 
+use std::fs::{self, DirBuilder};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -51,6 +53,26 @@ enum Found {
 /// Refuses a folder that does not bear the id.
 pub fn check(folder: &Path, id: &str) -> Result<()> {
     Marked::open(folder, id).map(|_| ())
+}
+
+/// Makes a folder that bears the id, for us alone. What cannot be marked does not stay.
+pub fn make(folder: &Path, id: &str) -> Result<()> {
+    let mut builder = DirBuilder::new();
+    let made = builder.mode(0o700).create(folder);
+    made.doing(|| format!("make folder {}", folder.display()))?;
+    let marker = folder.join(MARKER);
+    let marked = fs::write(&marker, id).doing(|| format!("write {}", marker.display()));
+    if marked.is_err() {
+        // As far as it goes: what failed is told, not this.
+        let _ = fs::remove_file(&marker);
+        let _ = fs::remove_dir(folder);
+    }
+    marked
+}
+
+/// Takes back what `make` made.
+pub fn unmake(folder: &Path, id: &str) -> Result<()> {
+    Marked::open(folder, id)?.heal(id)
 }
 
 /// Guards until healed, dismissed or lapsed.

@@ -51,7 +51,8 @@ write
 hold
   hold --dir D --lease-ms MS [--cwd C] [--env K=V]... [--listen PORT]
        [--nofile N] -- ARGV...                orders: renew, signal NAME, kill
-  guard --dir D --id ID --lease-ms MS         orders: renew, heal, dismiss
+  guard --dir D --id ID --lease-ms MS [--make]
+                                              orders: renew, heal, dismiss
   ctl --dir D                                 talks to a hold or guard again
 ";
 
@@ -215,9 +216,10 @@ fn prepare_hold(verb: &str, given: impl Iterator<Item = OsString>) -> Result<Wor
             Ok(Box::new(move || bridge::reconnect(&folder)))
         }
         "guard" | "guardian" => {
-            let args = Args::parse(given, &[], &["--dir", "--id", "--lease-ms"])?;
+            let args = Args::parse(given, &["--make"], &["--dir", "--id", "--lease-ms"])?;
             args.none()?;
             let folder = PathBuf::from(args.needed("--dir")?);
+            let make = args.has("--make");
             let spec = guard::Spec {
                 folder,
                 id: args.text("--id")?.to_string(),
@@ -227,17 +229,26 @@ fn prepare_hold(verb: &str, given: impl Iterator<Item = OsString>) -> Result<Wor
                 return Ok(Box::new(move || guard::guard(spec)));
             }
             Ok(Box::new(move || {
-                guard::check(&spec.folder, &spec.id)?;
                 let folder =
                     std::path::absolute(&spec.folder).doing(|| "find the current folder".into())?;
                 let lease_ms = spec.lease.as_millis().to_string();
                 let options = [
                     "--id".into(),
-                    spec.id.into(),
+                    spec.id.clone().into(),
                     "--lease-ms".into(),
                     lease_ms.into(),
                 ];
-                hold::start("guardian", &folder, &options, &[])
+                if !make {
+                    guard::check(&folder, &spec.id)?;
+                    return hold::start("guardian", &folder, &options, &[]);
+                }
+                guard::make(&folder, &spec.id)?;
+                let guarded = hold::start("guardian", &folder, &options, &[]);
+                if guarded.is_err() {
+                    // Nobody guards what we made: it must not stay.
+                    guard::unmake(&folder, &spec.id)?;
+                }
+                guarded
             }))
         }
         "hold" | "holder" => {

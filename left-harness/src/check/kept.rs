@@ -48,6 +48,7 @@ pub fn kept(versions: &[Acknowledged], trees: &[(&str, &Manifest)]) -> Finding {
             .with_details(shortened(wrong));
     }
     let mut lost = Vec::new();
+    let mut unknown = Vec::new();
     for (host, manifest) in trees {
         let there: BTreeSet<[u8; 32]> = manifest
             .files()
@@ -58,17 +59,30 @@ pub fn kept(versions: &[Acknowledged], trees: &[(&str, &Manifest)]) -> Finding {
             .filter(|version| !there.contains(version.told.as_bytes()))
         {
             let path = escaped(version.path.as_bytes());
-            lost.push(format!(
-                "- {path}   its last version ({}) is nowhere at {host}",
-                size_text(version.size)
-            ));
+            let size = size_text(version.size);
+            if manifest.problems.is_empty() {
+                lost.push(format!(
+                    "- {path}   its last version ({size}) is nowhere at {host}"
+                ));
+            } else {
+                // It may be in what could not be looked at.
+                unknown.push(format!(
+                    "? {path}   its last version ({size}) was not found at {host}, where {} could not be looked at",
+                    counted(manifest.problems.len(), "place")
+                ));
+            }
         }
+    }
+    if lost.is_empty() && !unknown.is_empty() {
+        let text = format!("{} not found", counted(unknown.len(), "version"));
+        return Finding::new("content", Outcome::Inconclusive, text)
+            .with_details(shortened(unknown));
     }
     if lost.is_empty() {
         let bytes = versions.iter().map(|version| version.size).sum();
         let text = format!(
-            "as written: {} versions, {}",
-            versions.len(),
+            "as written: {}, {}",
+            counted(versions.len(), "version"),
             size_text(bytes)
         );
         return Finding::new("content", Outcome::Ok, text);
@@ -79,6 +93,11 @@ pub fn kept(versions: &[Acknowledged], trees: &[(&str, &Manifest)]) -> Finding {
         versions.len() * trees.len()
     );
     Finding::new("content", Outcome::Fail, text).with_details(shortened(lost))
+}
+
+fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 fn shortened(mut lines: Vec<String>) -> Vec<String> {
@@ -133,7 +152,7 @@ mod tests {
         let finding = kept(&[wrote("f", "mine")], &[("a", &copy), ("b", &copy)]);
         assert_eq!(
             (finding.outcome, finding.text.as_str()),
-            (Outcome::Ok, "as written: 1 versions, 4 B")
+            (Outcome::Ok, "as written: 1 version, 4 B")
         );
     }
 
@@ -144,6 +163,15 @@ mod tests {
         assert_eq!(finding.outcome, Outcome::Fail);
         assert_eq!(finding.details.len(), 2);
         assert!(finding.details[1].contains("nowhere at b"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_version_that_may_be_in_what_nobody_can_read_is_not_lost() {
+        let mut tree = tree(&[]);
+        let name = Name::parse("f").expect("a path");
+        tree.problems.insert(name, "permission denied".into());
+        let finding = kept(&[wrote("f", "mine")], &[("a", &tree)]);
+        assert_eq!(finding.outcome, Outcome::Inconclusive, "{finding:?}");
     }
 
     #[test]

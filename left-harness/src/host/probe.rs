@@ -6,6 +6,7 @@
 
 mod answer;
 mod conversation;
+mod guarded;
 mod held;
 
 #[cfg(test)]
@@ -16,7 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::answer::{Arrival, Blocks, Digest, Part, SelfDigest, Written, WrittenTree};
-pub use self::held::{ArmedKill, Exited, GuardSpec, Guarded, Held, HoldSpec, Readiness};
+pub use self::guarded::{GuardSpec, Guarded};
+pub use self::held::{ArmedKill, Exited, Held, HoldSpec, Readiness};
 
 use self::answer::hash_of;
 use self::conversation::Conversation;
@@ -401,14 +403,24 @@ impl Probe {
 
     /// Puts a folder under guard: it is removed when the lease lapses.
     pub async fn guard(&self, spec: &GuardSpec) -> Result<Guarded, ProbeError> {
-        let mut argv = vec![
-            "guard".into(),
-            "--dir".into(),
-            self.text(&spec.dir)?,
-            "--id".into(),
-            spec.id.clone(),
-        ];
+        self.open_guard(spec, Vec::new()).await
+    }
+
+    /// Makes a folder that bears the id and is under guard from the first moment on;
+    /// its parent must be there.
+    pub async fn guard_new(&self, spec: &GuardSpec) -> Result<Guarded, ProbeError> {
+        self.open_guard(spec, vec!["--make".into()]).await
+    }
+
+    async fn open_guard(
+        &self,
+        spec: &GuardSpec,
+        options: Vec<String>,
+    ) -> Result<Guarded, ProbeError> {
+        let mut argv = vec!["guard".into(), "--dir".into(), self.text(&spec.dir)?];
+        argv.extend(["--id".into(), spec.id.clone()]);
         argv.extend(["--lease-ms".into(), spec.lease.as_millis().to_string()]);
+        argv.extend(options);
         Guarded::open(self.talk(argv, Duration::MAX).await?).await
     }
 

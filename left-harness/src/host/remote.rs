@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
 use tokio::sync::mpsc;
 
 /// A program to run on a host.
@@ -39,6 +40,15 @@ impl Command {
         self.deadline = deadline;
         self
     }
+}
+
+/// A path for a command line on a host.
+///
+/// # Errors
+/// If it cannot be written as text.
+pub fn path_text(path: &Path) -> anyhow::Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    text.with_context(|| format!("the path {} is not UTF-8", path.display()))
 }
 
 /// How a program ended.

@@ -75,17 +75,7 @@ pub async fn up(
 
     let mut up = Vec::new();
     for (index, spec) in hosts.iter().enumerate() {
-        let home = dir.join(&spec.name);
-        std::fs::create_dir_all(&home).with_context(|| {
-            format!(
-                "cannot make the folder of host {}: {}",
-                spec.name,
-                home.display()
-            )
-        })?;
-        let home = home
-            .canonicalize()
-            .with_context(|| format!("cannot use the folder {}", home.display()))?;
+        let home = home(dir, &spec.name)?;
         let server = server::serve(ServerSpec {
             home: home.clone(),
             authorized: key.public_key().clone(),
@@ -154,6 +144,27 @@ pub async fn up(
         hosts: up,
         link,
     })
+}
+
+/// The folder that stands for a host, by its full path.
+fn home(dir: &Path, host: &str) -> Result<PathBuf> {
+    let home = dir.join(host);
+    std::fs::create_dir_all(&home).with_context(|| {
+        format!(
+            "cannot make the folder of host {host}, {}: choose another place with --lab-dir",
+            home.display()
+        )
+    })?;
+    let home = home
+        .canonicalize()
+        .with_context(|| format!("cannot use the folder {}", home.display()))?;
+    if home.to_str().is_none() {
+        bail!(
+            "the folder of host {host}, {}, is not UTF-8, which SFTP cannot carry: choose another place with --lab-dir",
+            home.display()
+        );
+    }
+    Ok(home)
 }
 
 /// The loopback addresses of one run.

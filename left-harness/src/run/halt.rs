@@ -24,6 +24,11 @@ impl Halt {
         Self::new(Outcome::Inconclusive, reason)
     }
 
+    /// The user does not want to go on.
+    pub fn interrupted() -> Self {
+        Self::new(Outcome::Interrupted, "stopped by the user")
+    }
+
     /// With lines that show it.
     pub fn with_details(mut self, details: Vec<String>) -> Self {
         self.details = details;
@@ -43,7 +48,11 @@ impl Halt {
 /// never a verdict about the program under test.
 impl From<anyhow::Error> for Halt {
     fn from(error: anyhow::Error) -> Self {
-        Self::new(Outcome::Infrastructure, format!("{error:#}"))
+        let mut reason = format!("{error:#}");
+        if reason.contains("no space left on device") {
+            reason += ": free some space there, or choose another place with --lab-dir";
+        }
+        Self::new(Outcome::Infrastructure, reason)
     }
 }
 

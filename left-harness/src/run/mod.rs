@@ -5,32 +5,48 @@
 //! reverse, also after a failure and after Ctrl-C. [`event`] is the only way out
 //! for news; nothing in here prints.
 
+pub mod arrive;
+pub mod blame;
 pub mod event;
 pub mod folder;
 pub mod halt;
+pub mod inject;
 pub mod interrupt;
+pub mod leases;
+pub mod leftovers;
+pub mod logs;
 pub mod observe;
+pub mod phase;
+pub mod process;
 pub mod settle;
+pub mod site;
 pub mod steps;
+pub mod transfers;
 pub mod trigger;
 pub mod world;
 
 mod prepare;
 
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use self::event::{EventKind, Outcome, Unit};
+use self::event::{EventKind, Outcome};
 use self::folder::RunFolder;
 use self::halt::Halt;
 use self::interrupt::Interrupt;
-use self::world::{RENEW_INTERVAL, World, transfer_task};
-use crate::host::probe::{Depth, Guarded};
+use self::phase::Phase;
+use self::prepare::{Folders, Undo};
+use self::world::World;
+use crate::check::Finding;
+use crate::host::probe::Depth;
 use crate::report::EventSink;
 use crate::scenario::{Case, Scenario};
 use crate::sut::adapter::Adapter;
-use crate::teardown::Teardown;
 
 /// How long the end of a run waits for both sides unless a step of the scenario did.
 const SETTLE_WITHIN: Duration = Duration::from_secs(60);
@@ -139,54 +155,30 @@ async fn carry_out(
     sink: &EventSink,
     interrupt: &mut Interrupt,
 ) -> (Outcome, String) {
-    let mut teardown = Teardown::new();
-    let mut guards = Vec::new();
+    let mut undo = Undo::new();
+    // Goes on until the last thing is taken away: looking and checking takes longer
+    // than a lease.
+    let leases = undo.leases.clone();
+    let mut company = tokio::task::JoinSet::new();
+    company.spawn(async move { leases.renew().await });
     let verdict = tokio::select! {
-        verdict = hosts_to_verdict(request, folder, sink, &mut teardown, &mut guards) => verdict,
+        verdict = caught(hosts_to_verdict(request, folder, sink, &mut undo)) => verdict,
         () = interrupt.asked() => {
             sink.send(EventKind::Interrupted);
-            Err(Halt { outcome: Outcome::Interrupted, reason: "stopped by the user".into(), details: Vec::new() })
+            Err(Halt::interrupted())
         }
     };
-    let keep = match request.keep {
-        Keep::Never => false,
-        Keep::OnFailure => verdict.is_err(),
-        Keep::Always => true,
+    let stays = match request.keep {
+        Keep::Never => Folders::Go,
+        Keep::OnFailure if verdict.is_ok() => Folders::Go,
+        Keep::OnFailure | Keep::Always => Folders::Stay,
     };
-    if keep {
-        for (host, guard, dir) in guards {
-            match guard.dismiss().await {
-                Ok(()) => sink.send(EventKind::Warning {
-                    text: format!("kept on host {host}: {}", dir.display()),
-                }),
-                Err(error) => sink.send(EventKind::Warning {
-                    text: format!("cannot keep the folder on host {host}: {error:#}"),
-                }),
-            }
-        }
-    }
-    let phase = Phase::begin(sink, "tear down");
-    let failed = teardown.run().await;
-    for text in &failed {
-        sink.send(EventKind::Warning { text: text.clone() });
-    }
-    let torn = if failed.is_empty() {
-        Outcome::Ok
-    } else {
-        Outcome::Infrastructure
-    };
-    phase.end(
-        torn,
-        if keep {
-            "the hosts' folders are kept"
-        } else {
-            "nothing is left"
-        },
-    );
-    match verdict {
-        Ok(()) if !failed.is_empty() => (Outcome::Infrastructure, failed.join("; ")),
-        Ok(()) => (Outcome::Ok, String::new()),
-        Err(halt) => {
+    let torn = tear_down(undo, stays, sink).await;
+    company.shutdown().await;
+    match (verdict, torn) {
+        (Ok(()), Ok(())) => (Outcome::Ok, String::new()),
+        (Ok(()), Err(halt)) => (halt.outcome, halt.reason),
+        (Err(halt), _) => {
             if !halt.details.is_empty() {
                 sink.send(EventKind::Checked {
                     what: "why".into(),
@@ -200,191 +192,102 @@ async fn carry_out(
     }
 }
 
+async fn tear_down(undo: Undo, stays: Folders, sink: &EventSink) -> Result<(), Halt> {
+    let phase = Phase::begin(sink, "tear down");
+    if let Ok(mut decided) = undo.stays.lock() {
+        *decided = stays;
+    }
+    let failed = undo.teardown.run().await;
+    for text in &failed {
+        sink.warn(text.clone());
+    }
+    let torn = match failed.is_empty() {
+        true => Ok(()),
+        false => Err(anyhow::anyhow!(failed.join("; "))),
+    };
+    phase.ended(torn, |()| match stays {
+        Folders::Stay => "the hosts' folders are kept".into(),
+        Folders::Go => "nothing is left".into(),
+    })
+}
+
+/// A bug of ours must not keep a run from being torn down.
+async fn caught(work: impl Future<Output = Result<(), Halt>>) -> Result<(), Halt> {
+    let mut work = pin!(work);
+    poll_fn(move |context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+        // What it was is on standard error already.
+        polled.unwrap_or_else(|_| {
+            Poll::Ready(Err(anyhow::anyhow!("the harness itself broke").into()))
+        })
+    })
+    .await
+}
+
 async fn hosts_to_verdict(
     request: &Request,
     folder: &RunFolder,
     sink: &EventSink,
-    teardown: &mut Teardown,
-    guards: &mut Vec<(String, Guarded, PathBuf)>,
+    undo: &mut Undo,
 ) -> Result<(), Halt> {
-    let world = prepare::world(request, folder, sink, teardown, guards).await?;
-    // Ends with this function: whatever is renewed is taken away by then.
-    let mut company = tokio::task::JoinSet::new();
-    company.spawn(renew(
-        world.clone(),
-        guards.iter().map(|(_, guard, _)| guard.clone()).collect(),
-    ));
-    company.spawn(show_transfers(world.clone()));
-
-    let mut verdict = steps::perform(&world, &request.case.steps).await;
-    if verdict.is_ok() && request.case.expect.trees_identical && !settles(&request.case) {
-        let phase = Phase::begin(sink, "settle");
-        let settled = settle::settle(&world, SETTLE_WITHIN, SETTLE_QUIET).await;
-        phase.end_with(&settled);
-        verdict = settled.map(drop);
-    }
-    company.shutdown().await;
-    for (from, to) in world.directions() {
-        sink.send(EventKind::ProgressEnded {
-            task: transfer_task(from, to),
-        });
-    }
+    let world = prepare::world(request, folder, sink, undo).await?;
+    let mut drawing = tokio::task::JoinSet::new();
+    drawing.spawn(transfers::show(world.clone()));
+    let mut verdict = perform(&world, &request.case).await;
+    drawing.shutdown().await;
+    transfers::end_bars(&world);
+    verdict = blame::judged(&world, verdict).await;
 
     let phase = Phase::begin(sink, "stop");
-    let stopped = stop_all(&world).await;
-    phase.end_with(&stopped);
-    prepare::fetch_logs(&world, folder).await;
+    let stopped = phase.ended(stop_all(&world).await, |()| String::new());
+    let unfetched = logs::fetch(&world, folder).await;
     verdict?;
     stopped?;
 
     let phase = Phase::begin(sink, "observe");
-    let manifests = observe::look(&world, Depth::Hashed).await?;
+    let findings = observe(&world, &request.case, folder, &unfetched).await;
+    let findings = phase.ended(findings, |_| String::new())?;
+    transfers::figures(&world);
+    let verdict = observe::report(&world, &findings).map(drop);
+    blame::judged(&world, verdict).await
+}
+
+/// All steps, and a settle at the end where the scenario has none of its own.
+async fn perform(world: &Arc<World>, case: &Case) -> Result<(), Halt> {
+    steps::perform(world, &case.steps).await?;
+    let last = case.steps.last().map(|step| &step.action);
+    let settles = matches!(last, Some(crate::scenario::Action::Settle { .. }));
+    if !case.expect.trees_identical || settles {
+        return Ok(());
+    }
+    let phase = Phase::begin(&world.sink, "settle");
+    let settled = settle::settle(world, SETTLE_WITHIN, SETTLE_QUIET).await;
+    phase.ended(settled, String::clone).map(drop)
+}
+
+/// The first one that does not end well decides, but all are stopped.
+async fn stop_all(world: &World) -> Result<(), Halt> {
+    let mut all = Ok(());
+    for site in &world.sites {
+        let stopped = world.stop(&site.name).await.map(drop);
+        all = all.and(stopped);
+    }
+    all
+}
+
+/// All that can be seen from the outside when nothing runs any more.
+async fn observe(
+    world: &Arc<World>,
+    case: &Case,
+    folder: &RunFolder,
+    unfetched: &[String],
+) -> anyhow::Result<Vec<Finding>> {
+    let manifests = observe::look(world, Depth::Hashed).await?;
     for (site, manifest) in world.sites.iter().zip(&manifests) {
         folder.save_manifest(&site.name, manifest)?;
     }
-    phase.end(Outcome::Ok, "");
-    let mut findings = observe::check(&world, &request.case.expect, &manifests).await?;
-    findings.extend(prepare::log_findings(&world, folder)?);
-    findings.extend(observe::left_behind(&world));
-    figures(&world);
-    observe::report(&world, &findings).map(drop)
-}
-
-fn settles(case: &Case) -> bool {
-    matches!(
-        case.steps.last().map(|step| &step.action),
-        Some(crate::scenario::Action::Settle { .. })
-    )
-}
-
-async fn stop_all(world: &World) -> Result<String, Halt> {
-    let mut first = Ok(String::new());
-    for site in &world.sites {
-        if let Err(halt) = world.stop(&site.name).await
-            && first.is_ok()
-        {
-            first = Err(halt);
-        }
-    }
-    first
-}
-
-/// Keeps everything on the hosts alive while the harness is.
-async fn renew(world: Arc<World>, guards: Vec<Guarded>) {
-    loop {
-        // A renewal that fails shows itself where the process or folder is used next.
-        for site in &world.sites {
-            if let Some(held) = site.held() {
-                let _ = held.renew().await;
-            }
-        }
-        for guard in &guards {
-            let _ = guard.renew().await;
-        }
-        tokio::time::sleep(RENEW_INTERVAL).await;
-    }
-}
-
-/// Draws what moves on the link.
-async fn show_transfers(world: Arc<World>) {
-    const INTERVAL: Duration = Duration::from_millis(100);
-    loop {
-        for (from, to) in world.directions() {
-            let total = world.model().written_on(from);
-            if total > 0 {
-                world.sink.send(EventKind::Progress {
-                    task: transfer_task(from, to),
-                    done: world.lab.link.delivered(from, to),
-                    total,
-                    unit: Unit::Bytes,
-                    note: String::new(),
-                });
-            }
-        }
-        tokio::time::sleep(INTERVAL).await;
-    }
-}
-
-/// The figures that every run has.
-fn figures(world: &World) {
-    for (from, to) in world.directions() {
-        let size = world.model().written_on(from);
-        if size == 0 {
-            continue;
-        }
-        let delivered = world.lab.link.delivered(from, to);
-        let resent = delivered as f64 - size as f64;
-        let share = 100.0 * resent / size as f64;
-        world.figure(
-            format!("size {from} → {to}"),
-            size as f64,
-            "bytes",
-            mib(size as f64),
-        );
-        world.figure(
-            format!("delivered {from} → {to}"),
-            delivered as f64,
-            "bytes",
-            mib(delivered as f64),
-        );
-        world.figure(
-            format!("resent {from} → {to}"),
-            resent,
-            "bytes",
-            format!("{} ({share:.2} %)", mib(resent)),
-        );
-    }
-    for site in &world.sites {
-        let peak = site
-            .exits()
-            .iter()
-            .filter_map(|exited| exited.max_rss_kib)
-            .max();
-        if let Some(peak) = peak {
-            world.figure(
-                format!("peak memory {}", site.name),
-                peak as f64 * 1024.0,
-                "bytes",
-                mib(peak as f64 * 1024.0),
-            );
-        }
-    }
-}
-
-fn mib(bytes: f64) -> String {
-    format!("{:.2} MiB", bytes / 1_048_576.0)
-}
-
-/// A part of the run outside the steps, from its begin to its end.
-pub(crate) struct Phase<'a> {
-    sink: &'a EventSink,
-    name: &'static str,
-    begun: Instant,
-}
-
-impl<'a> Phase<'a> {
-    pub(crate) fn begin(sink: &'a EventSink, name: &'static str) -> Self {
-        sink.send(EventKind::PhaseStarted { phase: name.into() });
-        Self {
-            sink,
-            name,
-            begun: Instant::now(),
-        }
-    }
-
-    pub(crate) fn end(self, outcome: Outcome, note: impl Into<String>) {
-        self.sink.send(EventKind::PhaseEnded {
-            phase: self.name.into(),
-            outcome,
-            note: note.into(),
-            seconds: self.begun.elapsed().as_secs_f64(),
-        });
-    }
-
-    pub(crate) fn end_with(self, result: &Result<String, Halt>) {
-        match result {
-            Ok(note) => self.end(Outcome::Ok, note.clone()),
-            Err(halt) => self.end(halt.outcome, halt.reason.clone()),
-        }
-    }
+    let mut findings = observe::check(world, &case.expect, &manifests).await?;
+    findings.extend(logs::findings(world, folder, unfetched)?);
+    findings.extend(observe::left_behind(world));
+    Ok(findings)
 }

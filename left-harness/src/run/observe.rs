@@ -9,13 +9,14 @@ use tokio::task::JoinSet;
 
 use super::event::{EventKind, Outcome};
 use super::halt::Halt;
+use super::site::Site;
 use super::steps::StepResult;
-use super::world::{Site, World};
+use super::world::World;
 use crate::check::kept::{Acknowledged, kept};
 use crate::check::manifest::Manifest;
 use crate::check::{Finding, explain, parts, resent};
 use crate::host::probe::Depth;
-use crate::scenario::Expect;
+use crate::scenario::{Bound, Expect};
 use crate::workload::Version;
 
 /// The manifests of all shares, in the order of the hosts, looked at in parallel.
@@ -71,17 +72,10 @@ pub async fn check(
     if expect.trees_identical {
         findings.push(trees(world, manifests).await);
         findings.push(nothing_lost(world, manifests).await?);
+        findings.extend(another_way(world));
     }
-    if let Some(bound) = &expect.resent {
-        for (from, to) in world.directions() {
-            let size = world.model().written_on(from);
-            if size > 0 {
-                let delivered = world.lab.link.delivered(from, to);
-                let mut finding = resent::resent(delivered, size, *bound);
-                finding.text = format!("{from} → {to}: {}", finding.text);
-                findings.push(finding);
-            }
-        }
+    if let Some(bound) = expect.resent {
+        findings.extend(resent(world, bound));
     }
     if expect.parts_none {
         let mut left = Vec::new();
@@ -95,6 +89,42 @@ pub async fn check(
         findings.push(parts::none_left(&left));
     }
     Ok(findings)
+}
+
+/// In each direction into which something was written.
+fn resent(world: &World, bound: Bound) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (from, to) in world.directions() {
+        let size = world.model().written_on(from);
+        if size > 0 {
+            let delivered = world.lab.link.delivered(from, to);
+            let mut finding = resent::resent(delivered, size, bound);
+            finding.text = format!("{from} → {to}: {}", finding.text);
+            findings.push(finding);
+        }
+    }
+    if findings.is_empty() {
+        let text = "nothing was written that could be sent again";
+        findings.push(Finding::new("resent", Outcome::Inconclusive, text));
+    }
+    findings
+}
+
+/// What is on one side only by way of the link must have been seen there: if the
+/// programs found another way to each other, no fault of ours has ever touched them.
+fn another_way(world: &World) -> Option<Finding> {
+    let mut unseen = Vec::new();
+    for (from, to) in world.directions() {
+        let written = world.model().written_on(from);
+        if written > 0 && world.lab.link.delivered(from, to) == 0 {
+            unseen.push(format!("no byte passed the link {from} → {to}"));
+        }
+    }
+    let text = format!(
+        "{}: the programs have another way to each other",
+        unseen.join(", ")
+    );
+    (!unseen.is_empty()).then(|| Finding::new("link", Outcome::Inconclusive, text))
 }
 
 /// Sends findings to whoever listens; the worst of them decides.
@@ -170,21 +200,24 @@ async fn nothing_lost(world: &World, manifests: &[Manifest]) -> Result<Finding> 
     Ok(kept(&acknowledged, &trees))
 }
 
-/// A program that leaves processes behind when it ends.
+/// A program that leaves processes behind when it ends, or that nobody can end.
 pub fn left_behind(world: &World) -> Option<Finding> {
     let mut details = Vec::new();
     for site in &world.sites {
-        for exited in site
-            .exits()
-            .iter()
-            .filter(|exited| exited.left_behind > 0 && !exited.was_killed())
-        {
-            details.push(format!(
-                "- {}: {} processes lived on when it ended ({})",
-                site.name,
-                exited.left_behind,
-                exited.how()
-            ));
+        for exited in site.exits() {
+            let (name, how) = (&site.name, exited.how());
+            if exited.left_behind > 0 && !exited.was_killed() {
+                let left = exited.left_behind;
+                details.push(format!(
+                    "- {name}: {left} processes lived on when it ended ({how})"
+                ));
+            }
+            if exited.stuck > 0 {
+                let stuck = exited.stuck;
+                details.push(format!(
+                    "- {name}: {stuck} processes cannot be killed ({how})"
+                ));
+            }
         }
     }
     let text = format!("{} left processes behind", world.adapter.name);

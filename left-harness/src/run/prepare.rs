@@ -1,105 +1,139 @@
-//! From nothing to two hosts on which the steps can act; and fetching the logs.
+//! From nothing to two hosts on which the steps can act.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use tokio::sync::watch;
 
-use super::Phase;
 use super::Request;
-use super::event::{EventKind, Outcome, Unit};
+use super::event::{EventKind, Unit};
 use super::folder::RunFolder;
 use super::halt::Halt;
-use super::world::{Site, World};
-use crate::check::Finding;
-use crate::host::probe::{GuardSpec, Guarded, Probe};
-use crate::host::remote::{Command, Exit};
-use crate::lab::{Host, Lab, local};
+use super::leases::Leases;
+use super::leftovers;
+use super::phase::Phase;
+use super::site::Site;
+use super::world::World;
+use crate::host::probe::Probe;
+use crate::lab::{Lab, local};
 use crate::report::EventSink;
 use crate::sut::build::{self, PROBE};
-use crate::sut::deploy::{Program, deploy};
+use crate::sut::deploy::{Program, deploy, remove_unused};
 use crate::teardown::Teardown;
+use crate::workload::Model;
 
-/// The file that says whose folder it is; nothing without it is ever removed.
-const MARKER: &str = ".left-harness-run";
+/// How long taking all folders or all processes away may take.
+const UNDO_DEADLINE: Duration = Duration::from_secs(15);
 
-/// A run's folder goes after this when the harness is gone: after the processes in
-/// it, which have a shorter lease.
-const FOLDER_LEASE: Duration = Duration::from_secs(7);
+/// What stays on the hosts is decided by the verdict, but the undo that goes by it is
+/// registered long before.
+pub(super) type Stays = Arc<Mutex<Folders>>;
 
-/// How long taking a folder or a process away may take.
-const UNDO_DEADLINE: Duration = Duration::from_secs(10);
+/// What becomes of the run's folders on the hosts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Folders {
+    /// They are removed.
+    #[default]
+    Go,
+    /// They are left to the user.
+    Stay,
+}
 
 /// Builds, brings the lab up, deploys and makes the run's folders.
 pub(super) async fn world(
     request: &Request,
     folder: &RunFolder,
     sink: &EventSink,
-    teardown: &mut Teardown,
-    guards: &mut Vec<(String, Guarded, PathBuf)>,
+    undo: &mut Undo,
 ) -> Result<Arc<World>, Halt> {
     let phase = Phase::begin(sink, "build");
     let programs = programs(request, sink).await;
     sink.send(EventKind::ProgressEnded {
         task: "build".into(),
     });
-    let (probe, sut) = ended(phase, programs, |_| String::new())?;
+    let (probe, sut) = phase.ended(programs, |_| String::new())?;
 
     let phase = Phase::begin(sink, "lab up");
     let lab = local::up(
         &request.lab_dir,
         &request.scenario.hosts,
         &request.scenario.link,
-        teardown,
+        &mut undo.teardown,
     )
     .await;
-    let lab = ended(phase, lab, |lab| format!("{} hosts", lab.hosts.len()))?;
+    let lab = phase.ended(lab, |lab| format!("{} hosts", lab.hosts.len()))?;
 
     let phase = Phase::begin(sink, "deploy");
     let deployed = deploy_all(&lab, &probe, sut.as_ref(), sink).await;
-    let (probes, _) = ended(phase, deployed, |(_, note)| note.clone())?;
+    let (probes, _) = phase.ended(deployed, |(_, note)| note.clone())?;
+    for (host, probe) in lab.hosts.iter().zip(&probes) {
+        // What cannot be tidied up harms nobody.
+        if let Err(error) = leftovers::remove(host, probe).await {
+            sink.warn(format!("cannot tidy up host {}: {error:#}", host.name));
+        }
+    }
 
+    undo.register(sink);
     let mut sites = Vec::new();
     for (host, probe) in lab.hosts.iter().zip(probes) {
-        let guard = make_root(host, &probe, &folder.run).await?;
-        let healing = guard.clone();
-        teardown.push(
-            format!("remove the run's folder on host {}", host.name),
-            UNDO_DEADLINE,
-            async move { Ok(healing.heal().await?) },
-        );
-        let root = root(host, &folder.run);
-        guards.push((host.name.clone(), guard, root.clone()));
+        let root = host.home.join(format!("run-{}", folder.run));
+        undo.leases.folder(&probe, &root, &folder.run).await?;
+        for name in ["share", "state", "temp"] {
+            host.remote.make_dir(&root.join(name)).await?;
+        }
         let program = sut.as_ref().map(|sut| sut.on(host));
-        sites.push(Site::new(
-            &host.name,
-            probe,
-            program,
-            root,
-            host.listen,
-            host.peer,
-        ));
+        sites.push(Site::new(host, probe, program, root));
     }
-    let world = World::new(
-        folder.run.clone(),
-        request.seed,
-        request.adapter.clone(),
+    Ok(Arc::new(World {
+        run: folder.run.clone(),
+        seed: request.seed,
+        adapter: request.adapter.clone(),
         lab,
         sites,
-        sink.clone(),
-    );
-    let world = Arc::new(world);
-    let stopping = world.clone();
-    teardown.push("kill what still runs", UNDO_DEADLINE, async move {
-        for site in &stopping.sites {
-            if let Some(held) = site.held() {
-                held.kill().await?;
-            }
+        leases: undo.leases.clone(),
+        sink: sink.clone(),
+        model: Mutex::new(Model::default()),
+        injecting: watch::Sender::new(Vec::new()),
+    }))
+}
+
+/// What a run must take away again, and what it keeps alive until then.
+pub(super) struct Undo {
+    pub(super) teardown: Teardown,
+    pub(super) leases: Arc<Leases>,
+    pub(super) stays: Stays,
+}
+
+impl Undo {
+    pub(super) fn new() -> Self {
+        Self {
+            teardown: Teardown::new(),
+            leases: Leases::new(),
+            stays: Stays::default(),
         }
-        Ok(())
-    });
-    Ok(world)
+    }
+
+    /// Before the first folder is made and the first program is started.
+    fn register(&mut self, sink: &EventSink) {
+        let (leases, stays, sink) = (self.leases.clone(), self.stays.clone(), sink.clone());
+        let folders = async move {
+            let stays = stays.lock().map_or(Folders::Go, |stays| *stays);
+            if stays == Folders::Go {
+                return leases.remove_folders().await;
+            }
+            for place in leases.keep_folders().await? {
+                sink.warn(format!("kept on {place}"));
+            }
+            Ok(())
+        };
+        self.teardown
+            .push("remove or keep the run's folders", UNDO_DEADLINE, folders);
+        let leases = self.leases.clone();
+        let programs = async move { leases.kill_programs().await };
+        self.teardown
+            .push("kill what still runs", UNDO_DEADLINE, programs);
+    }
 }
 
 /// The probe, and the program under test where the adapter says how it is built.
@@ -155,6 +189,9 @@ async fn deploy_all(
         let result = deploy(host, probe, sut.as_slice(), &on_bytes).await;
         sink.send(EventKind::ProgressEnded { task });
         let (there, deployed) = result?;
+        if let Err(error) = remove_unused(host).await {
+            sink.warn(format!("cannot remove unused programs: {error:#}"));
+        }
         probes.push(there);
         sent += deployed.sent;
         bytes += deployed.bytes;
@@ -164,145 +201,4 @@ async fn deploy_all(
         _ => format!("{sent} programs, {:.1} MiB", bytes as f64 / 1_048_576.0),
     };
     Ok((probes, note))
-}
-
-/// A folder of this run on a host, under the guard of a lease.
-async fn make_root(host: &Host, probe: &Probe, run: &str) -> Result<Guarded> {
-    let root = root(host, run);
-    host.remote.make_dir(&root).await?;
-    host.remote
-        .write(&root.join(MARKER), run.as_bytes(), 0o600)
-        .await?;
-    let guard = probe
-        .guard(&GuardSpec {
-            dir: root.clone(),
-            id: run.to_owned(),
-            lease: FOLDER_LEASE,
-        })
-        .await?;
-    for name in ["share", "state", "temp"] {
-        host.remote.make_dir(&root.join(name)).await?;
-    }
-    Ok(guard)
-}
-
-fn root(host: &Host, run: &str) -> PathBuf {
-    host.home.join(format!("run-{run}"))
-}
-
-/// Renames what was made outside the share into it.
-pub(super) async fn move_into_place(host: &Host, from: &Path, to: &Path) -> Result<()> {
-    let text = |path: &Path| {
-        path.to_str()
-            .map(str::to_owned)
-            .context("a path of the harness is not UTF-8")
-    };
-    let parent = to.parent().context("a file has no folder")?;
-    for argv in [
-        vec!["mkdir".to_owned(), "-p".into(), "--".into(), text(parent)?],
-        vec![
-            "mv".to_owned(),
-            "-f".into(),
-            "--".into(),
-            text(from)?,
-            text(to)?,
-        ],
-    ] {
-        let doing = argv.join(" ");
-        let output = host.remote.exec(Command::new(argv)).await?;
-        if output.exit != Exit::Code(0) {
-            bail!(
-                "`{doing}` failed on host {}: {}",
-                host.name,
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Brings home what the program wrote about itself. A log that cannot be fetched is
-/// a warning: it must never hide why a run failed.
-pub(super) async fn fetch_logs(world: &World, folder: &RunFolder) {
-    for site in &world.sites {
-        let mut wanted = Vec::new();
-        for start in 1..=site.starts() {
-            wanted.push((
-                site.hold_dir(start).join("log"),
-                format!("{}-{start}.log", site.name),
-            ));
-        }
-        for there in world.adapter.logs(&site.places()) {
-            let there = Path::new(&there).to_owned();
-            let name = there
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default();
-            wanted.push((there, format!("{}-{name}", site.name)));
-        }
-        for (there, here) in wanted {
-            let to = folder.logs().join(here);
-            if let Err(error) = site.probe.remote.download(&there, &to).await {
-                world.sink.send(EventKind::Warning {
-                    text: format!("cannot fetch a log: {error}"),
-                });
-            }
-        }
-    }
-}
-
-/// A program that panicked has failed, whatever its files look like.
-pub(super) fn log_findings(world: &World, folder: &RunFolder) -> Result<Vec<Finding>> {
-    const LINES_MAX: usize = 10;
-    let mut details = Vec::new();
-    for entry in std::fs::read_dir(folder.logs()).context("cannot read the logs")? {
-        let path = entry?.path();
-        let text =
-            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let text = String::from_utf8_lossy(&text);
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        let bad = |line: &&str| {
-            world
-                .adapter
-                .panics
-                .iter()
-                .any(|word| line.contains(word.as_str()))
-        };
-        details.extend(
-            text.lines()
-                .filter(bad)
-                .map(|line| format!("{name}: {line}")),
-        );
-    }
-    if details.is_empty() {
-        return Ok(Vec::new());
-    }
-    let text = format!("{} panicked", world.adapter.name);
-    details.truncate(LINES_MAX);
-    Ok(vec![Finding {
-        what: "log".into(),
-        outcome: Outcome::Fail,
-        text,
-        details,
-    }])
-}
-
-fn ended<T>(
-    phase: Phase<'_>,
-    result: Result<T>,
-    note: impl FnOnce(&T) -> String,
-) -> Result<T, Halt> {
-    match result {
-        Ok(value) => {
-            phase.end(Outcome::Ok, note(&value));
-            Ok(value)
-        }
-        Err(error) => {
-            phase.end(Outcome::Infrastructure, format!("{error:#}"));
-            Err(error.into())
-        }
-    }
 }

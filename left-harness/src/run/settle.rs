@@ -50,7 +50,8 @@ pub async fn settle(world: &Arc<World>, within: Duration, quiet: Duration) -> St
             ))
             .with_details(details));
         }
-        tokio::time::sleep(LOOK_MIN.max(looked.elapsed() * LOOK_SHARE)).await;
+        let pause = LOOK_MIN.max(looked.elapsed() * LOOK_SHARE);
+        tokio::time::sleep(pause.min(within.saturating_sub(begun.elapsed()))).await;
     }
 }
 

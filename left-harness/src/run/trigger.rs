@@ -3,17 +3,23 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-
 use super::event::EventKind;
 use super::halt::Halt;
-use super::world::{World, transfer_task};
-use crate::host::probe::{Exited, Held};
+use super::leases;
+use super::transfers;
+use super::world::World;
+use crate::host::probe::{self, Exited, Held};
 use crate::link::{Armed, Hold};
 use crate::scenario::{Action, Amount, Direction};
 
 /// How long nothing may move on the link before a trigger is given up.
 const STALL: Duration = Duration::from_secs(15);
+
+/// One that is ready to be sent, with its victim.
+type Kill = (String, Held, probe::ArmedKill);
+
+/// How the victims ended.
+type Exits = Vec<(String, Exited)>;
 
 /// A kill whose trigger is armed on the link.
 pub struct ArmedKill {
@@ -82,42 +88,55 @@ impl ArmedKill {
     /// # Errors
     /// Inconclusive if the moment never came or the hit proves nothing.
     pub async fn fire(mut self, world: &World, number: &str) -> Result<String, Halt> {
-        let held = running(world, &self.victims)?;
+        let kills = tokio::select! {
+            kills = arm_kills(world, &self.victims) => kills?,
+            () = stalled(world) => return Err(Halt::inconclusive(format!(
+                "the kill of {} could not be armed: nothing was started there", self.victims.join(" and ")
+            ))),
+        };
         tokio::select! {
+            // In this order: the moment has come, whatever else happens in it.
+            biased;
             _ = self.armed.fired() => {}
             halt = world.any_death() => return Err(halt),
-            () = stalled(world) => return Err(Halt::inconclusive(format!(
-                "the kill of {} never fired: {} of {} bytes were delivered {} → {}, then nothing moved for {} s",
-                self.victims.join(" and "), self.armed.delivered(), self.threshold, self.from, self.to, STALL.as_secs()
-            ))),
+            () = stalled(world) => return Err(self.never_fired()),
         }
-        let exits = kill_all(held).await?;
+        let struck = strike(world, kills).await?;
+        let exits = confirm(world, struck).await?;
         // Only now: the hit is what was delivered when the death was confirmed.
         let hit = self.armed.delivered();
-        let Self {
-            victims,
-            armed,
-            from,
-            to,
-            threshold,
-            whole,
-            before,
-            hold,
-        } = self;
-        armed.release();
-        for (name, exited) in &exits {
-            world.site(name).ended(exited);
+        self.tell(world, number, hit, &exits)
+    }
+
+    fn never_fired(&self) -> Halt {
+        Halt::inconclusive(format!(
+            "the kill of {} never fired: {} of {} bytes were delivered {} → {}, then nothing moved for {} s",
+            self.victims.join(" and "),
+            self.armed.delivered(),
+            self.threshold,
+            self.from,
+            self.to,
+            STALL.as_secs()
+        ))
+    }
+
+    /// Lets the link move on, says where the kill hit, and judges it.
+    fn tell(self, world: &World, number: &str, hit: u64, exits: &Exits) -> Result<String, Halt> {
+        self.armed.release();
+        let (from, to) = (&self.from, &self.to);
+        for (name, exited) in exits {
+            let how = exited.how();
             world.process_event(
                 name,
-                format!("killed after {hit} bytes {from} → {to}: {}", exited.how()),
+                format!("killed after {hit} bytes {from} → {to}: {how}"),
             );
         }
         world.sink.send(EventKind::Mark {
-            task: transfer_task(&from, &to),
-            at: before + hit,
-            label: format!("killed {}", victims.join(" and ")),
+            task: transfers::bar(from, to),
+            at: self.before + hit,
+            label: format!("killed {}", self.victims.join(" and ")),
         });
-        let (name, text) = match &whole {
+        let text = match &self.whole {
             Some((path, size)) => {
                 let share = 100.0 * hit as f64 / (*size).max(1) as f64;
                 world.figure(
@@ -126,38 +145,23 @@ impl ArmedKill {
                     "%",
                     format!("{share:.2} % of {path}"),
                 );
-                (
-                    "kill offset",
-                    format!("hit at {share:.2} % of {path}: {hit} of {size} bytes"),
-                )
+                format!("hit at {share:.2} % of {path}: {hit} of {size} bytes")
             }
-            None => ("kill offset", format!("hit after {hit} bytes")),
+            None => format!("hit after {hit} bytes"),
         };
-        world.figure(
-            format!("{name} (step {number})"),
-            hit as f64,
-            "bytes",
-            text.clone(),
-        );
-        judge(hit, &exits, whole.as_ref(), hold.then_some(threshold))?;
+        let name = format!("kill offset (step {number})");
+        world.figure(name, hit as f64, "bytes", text.clone());
+        judge(
+            hit,
+            self.whole.as_ref(),
+            self.hold.then_some(self.threshold),
+        )?;
         Ok(text)
     }
 }
 
-/// A kill before the first byte, after the last one, or of a process that had ended
-/// already proves nothing.
-fn judge(
-    hit: u64,
-    exits: &[(String, Exited)],
-    whole: Option<&(String, u64)>,
-    held_at: Option<u64>,
-) -> Result<(), Halt> {
-    if let Some((name, exited)) = exits.iter().find(|(_, exited)| !exited.was_killed()) {
-        return Err(Halt::inconclusive(format!(
-            "{name} ended before the kill reached it: {}",
-            exited.how()
-        )));
-    }
+/// A kill before the first byte or after the last one proves nothing.
+fn judge(hit: u64, whole: Option<&(String, u64)>, held_at: Option<u64>) -> Result<(), Halt> {
     if hit == 0 {
         return Err(Halt::inconclusive("the kill came before the first byte"));
     }
@@ -179,45 +183,63 @@ fn judge(
 /// # Errors
 /// If one of them does not run.
 pub async fn kill_now(world: &World, victims: &[String]) -> Result<String, Halt> {
-    let exits = kill_all(running(world, victims)?).await?;
+    let kills = arm(world.running(victims).await?).await?;
+    let struck = strike(world, kills).await?;
     let mut notes = Vec::new();
-    for (name, exited) in &exits {
-        world.site(name).ended(exited);
-        world.process_event(name, format!("killed: {}", exited.how()));
+    for (name, exited) in confirm(world, struck).await? {
+        world.process_event(&name, format!("killed: {}", exited.how()));
         notes.push(format!("{name}: {}", exited.how()));
     }
-    match exits.iter().find(|(_, exited)| !exited.was_killed()) {
-        Some((name, _)) => Err(Halt::inconclusive(format!(
-            "{name} ended before the kill reached it"
-        ))),
-        None => Ok(notes.join(", ")),
-    }
+    Ok(notes.join(", "))
 }
 
-fn running(world: &World, victims: &[String]) -> Result<Vec<(String, Held)>, Halt> {
-    victims
-        .iter()
-        .map(|name| match world.site(name).held() {
-            Some(held) => Ok((name.clone(), held)),
-            None => Err(Halt::inconclusive(format!(
-                "nothing runs on {name} that could be killed"
-            ))),
-        })
-        .collect()
+/// Everything for the kills that can be done before them. Victims that another
+/// member of a `together` is only just starting are waited for.
+async fn arm_kills(world: &World, victims: &[String]) -> Result<Vec<Kill>, Halt> {
+    const LOOK: Duration = Duration::from_millis(5);
+    while victims.iter().any(|name| world.site(name).held().is_none()) {
+        tokio::time::sleep(LOOK).await;
+    }
+    arm(world.running(victims).await?).await
 }
 
-/// All at the same moment; returns when every death is confirmed.
-async fn kill_all(held: Vec<(String, Held)>) -> Result<Vec<(String, Exited)>, Halt> {
-    let mut killing = JoinSet::new();
-    for (name, held) in held {
-        killing.spawn(async move { (name, held.kill().await) });
+async fn arm(running: Vec<(String, Held)>) -> Result<Vec<Kill>, Halt> {
+    let mut kills = Vec::new();
+    for (name, held) in running {
+        let kill = held.arm_kill().await?;
+        kills.push((name, held, kill));
     }
-    let mut exits = Vec::new();
-    while let Some(killed) = killing.join_next().await {
-        let (name, exited) = killed.map_err(anyhow::Error::from)?;
-        exits.push((name, exited?));
+    Ok(kills)
+}
+
+/// All at the same moment; nothing is waited for in between.
+async fn strike(world: &World, kills: Vec<Kill>) -> Result<Vec<(String, Held)>, Halt> {
+    for (name, held, _) in &kills {
+        let site = world.site(name);
+        // It would be credited to us: SIGKILL is SIGKILL, whoever sends it.
+        if let Some(exited) = held.has_exited() {
+            return Err(world.died(site, &exited, "before the kill").await);
+        }
+        site.is_to_end();
     }
-    exits.sort_by(|(left, _), (right, _)| left.cmp(right));
+    let strike = |(name, _, kill): Kill| (name, kill.strike());
+    Ok(kills.into_iter().map(strike).collect())
+}
+
+/// Returns when every death is confirmed, and was by our hand.
+async fn confirm(world: &World, struck: Vec<(String, Held)>) -> Result<Exits, Halt> {
+    let mut exits = Exits::new();
+    for (name, held) in struck {
+        let exited = leases::confirmed(&name, held.exited()).await?;
+        exits.push((name, exited));
+    }
+    for (name, exited) in &exits {
+        let site = world.site(name);
+        if exited.lease_lapsed || !exited.was_killed() {
+            return Err(world.died(site, exited, "before the kill reached it").await);
+        }
+        site.ended(exited);
+    }
     Ok(exits)
 }
 
@@ -231,7 +253,8 @@ async fn stalled(world: &World) {
         tokio::time::sleep(LOOK).await;
         still += LOOK;
         let now = world.lab.link.activity();
-        if now - last > world.adapter.quiet_bytes {
+        // A file that is still being made has yet to be sent.
+        if now - last > world.adapter.quiet_bytes || world.is_injecting() {
             last = now;
             still = Duration::ZERO;
         }

@@ -5,14 +5,18 @@
 //! the editor; else the folder the harness itself lies in (an installed copy).
 //! A program is built at most once a process, and never by a build script.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
 
 /// The cargo package and binary of the probe.
 pub const PROBE: &str = "left-harness-probe";
@@ -68,7 +72,7 @@ pub async fn program(
                 std::env::consts::ARCH
             );
         }
-        return build(workspace, package, name, on_progress).await;
+        return build_once(workspace, package, name, on_progress).await;
     }
     let beside = std::env::current_exe()
         .ok()
@@ -95,6 +99,26 @@ pub fn workspace() -> Option<&'static Path> {
         .as_deref()
 }
 
+/// What this process has built. It is not built again: all runs of one command test
+/// the same program, also when somebody edits the sources meanwhile.
+static BUILT: Mutex<BTreeMap<(String, String), PathBuf>> = Mutex::const_new(BTreeMap::new());
+
+async fn build_once(
+    workspace: &Path,
+    package: &str,
+    binary: &str,
+    on_progress: &(dyn Fn(BuildProgress) + Sync),
+) -> Result<PathBuf> {
+    let mut built = BUILT.lock().await;
+    let key = (package.to_owned(), binary.to_owned());
+    if let Some(path) = built.get(&key) {
+        return Ok(path.clone());
+    }
+    let path = build(workspace, package, binary, on_progress).await?;
+    built.insert(key, path.clone());
+    Ok(path)
+}
+
 async fn build(
     workspace: &Path,
     package: &str,
@@ -107,37 +131,8 @@ async fn build(
         .await
         .unwrap_or(0);
 
-    let mut child = Command::new(&cargo)
-        .current_dir(workspace)
-        .args([
-            "build",
-            "--locked",
-            "--profile",
-            "deploy",
-            "--target",
-            &target,
-            "-p",
-            package,
-        ])
-        .arg("--message-format=json-render-diagnostics")
-        // Only for this child: in .cargo/config.toml a static runtime would break
-        // procedural macros and build scripts.
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // Ctrl-C of a terminal goes to the whole group; the harness decides.
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| {
-            format!(
-                "cannot run cargo ({}) to build {package}",
-                cargo.to_string_lossy()
-            )
-        })?;
-
+    let mut child = start(&cargo, workspace, package, &target)?;
+    let group = Group(child.id().and_then(|id| Pid::from_raw(id as i32)));
     let stdout = child
         .stdout
         .take()
@@ -167,6 +162,7 @@ async fn build(
         });
     }
     let status = child.wait().await?;
+    group.has_ended();
     let complaints = complaints.await.unwrap_or_default();
     if !status.success() {
         bail!(
@@ -175,6 +171,59 @@ async fn build(
         );
     }
     executable.with_context(|| format!("cargo built {package} but named no program"))
+}
+
+fn start(cargo: &OsStr, workspace: &Path, package: &str, target: &str) -> Result<Child> {
+    Command::new(cargo)
+        .current_dir(workspace)
+        .args([
+            "build",
+            "--locked",
+            "--profile",
+            "deploy",
+            "--target",
+            target,
+            "-p",
+            package,
+        ])
+        .arg("--message-format=json-render-diagnostics")
+        // Only for this child: in .cargo/config.toml a static runtime would break
+        // procedural macros and build scripts.
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Ctrl-C of a terminal goes to the whole group; the harness decides.
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| {
+            format!(
+                "cannot run cargo ({}) to build {package}",
+                cargo.to_string_lossy()
+            )
+        })
+}
+
+/// Cargo with all the compilers it has started. When nobody waits for the build any
+/// more they are killed; without that they would go on for minutes.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// Its number may soon be somebody else's.
+    fn has_ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            // There may be nobody left, which is as good.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -191,12 +240,7 @@ struct Target {
 
 /// About how many crates a build goes through: build scripts count apart, so this
 /// is a lower bound that is good enough for a bar.
-async fn count_crates(
-    cargo: &std::ffi::OsStr,
-    workspace: &Path,
-    package: &str,
-    target: &str,
-) -> Option<u64> {
+async fn count_crates(cargo: &OsStr, workspace: &Path, package: &str, target: &str) -> Option<u64> {
     let output = Command::new(cargo)
         .current_dir(workspace)
         .args(["tree", "--locked", "--target", target, "-p", package])

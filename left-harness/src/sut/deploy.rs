@@ -10,7 +10,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::host::probe::Probe;
+use crate::host::remote::{Command, Exit, path_text};
 use crate::lab::Host;
+
+/// A program that no run has used for so long is removed from a host.
+const UNUSED_DAYS_MAX: u32 = 7;
+
+/// As much of its digest is in a program's name.
+const DIGEST_DIGITS: usize = 16;
 
 /// A program of this machine that hosts need.
 #[derive(Debug, Clone)]
@@ -46,7 +53,7 @@ impl Program {
         let digest = self.digest.to_hex();
         host.home
             .join("bin")
-            .join(format!("{}-{}", self.name, &digest[..16]))
+            .join(format!("{}-{}", self.name, &digest[..DIGEST_DIGITS]))
     }
 }
 
@@ -75,7 +82,7 @@ pub async fn deploy(
     let mut deployed = Deployed::default();
     let remote_probe = Probe::new(host.remote.clone(), probe.on(host));
     // The probe tells its own digest: nothing else on the host can.
-    if host.remote.stat(&probe.on(host)).await?.is_some()
+    if is_program(host, probe).await?
         && remote_probe
             .self_digest()
             .await
@@ -97,14 +104,17 @@ pub async fn deploy(
     }
     for program in others {
         let there = program.on(host);
-        if host.remote.stat(&there).await?.is_some()
-            && digest(&remote_probe, &there).await? == program.digest
+        // One that cannot be read is sent again.
+        if is_program(host, program).await?
+            && digest(&remote_probe, &there)
+                .await
+                .is_ok_and(|(_, hash)| hash == program.digest)
         {
             deployed.kept += 1;
             continue;
         }
         send(host, program, on_bytes, &mut deployed).await?;
-        let sent = digest(&remote_probe, &there).await?;
+        let (_, sent) = digest(&remote_probe, &there).await?;
         if sent != program.digest {
             bail!(
                 "{} on host {} is not what was sent: digest {sent} instead of {}",
@@ -117,15 +127,15 @@ pub async fn deploy(
     Ok((remote_probe, deployed))
 }
 
-/// What a file on a host is.
+/// Size and digest of a file on a host.
 ///
 /// # Errors
 /// If it cannot be read there.
-pub async fn digest(probe: &Probe, file: &Path) -> Result<blake3::Hash> {
+pub async fn digest(probe: &Probe, file: &Path) -> Result<(u64, blake3::Hash)> {
     let digests = probe.digest(&[file.to_owned()]).await?;
     let content = digests.into_iter().next().map(|digest| digest.content);
     match content {
-        Some(Ok((_, hash))) => Ok(hash),
+        Some(Ok(content)) => Ok(content),
         Some(Err(why)) => bail!(
             "cannot read {} on host {}: {why}",
             file.display(),
@@ -133,6 +143,53 @@ pub async fn digest(probe: &Probe, file: &Path) -> Result<blake3::Hash> {
         ),
         None => bail!("the probe on host {} told no digest", probe.remote.name()),
     }
+}
+
+/// There is something under its name that can be executed; marks it as used.
+async fn is_program(host: &Host, program: &Program) -> Result<bool> {
+    let there = program.on(host);
+    let stat = host.remote.stat(&there).await?;
+    if !stat.is_some_and(|stat| !stat.is_dir && stat.mode & 0o111 != 0) {
+        return Ok(false);
+    }
+    // Best effort: one that is not marked is removed in a week and sent again.
+    let touch = Command::new([
+        "touch".to_owned(),
+        "-c".into(),
+        "--".into(),
+        path_text(&there)?,
+    ]);
+    host.remote.exec(touch).await?;
+    Ok(true)
+}
+
+/// Removes the programs of old runs and what interrupted transfers left of them. Each
+/// use of a program marks it by its mtime, and a program that runs is not disturbed
+/// when its name goes.
+///
+/// # Errors
+/// If the host cannot look for them or one of them stays.
+pub async fn remove_unused(host: &Host) -> Result<()> {
+    // find counts whole days and drops the rest: more than six are seven.
+    let unused_days = format!("+{}", UNUSED_DAYS_MAX - 1);
+    let bin = path_text(&host.home.join("bin"))?;
+    let digest = "[0-9a-f]".repeat(DIGEST_DIGITS);
+    let mut argv: Vec<String> = ["find", &bin, "-type", "f", "-mtime", &unused_days, "("]
+        .map(str::to_owned)
+        .into();
+    argv.extend(["-name".into(), format!("*-{digest}")]);
+    argv.extend(["-o", "-name"].map(str::to_owned));
+    argv.push(format!(".*-{digest}.tmp-*"));
+    argv.extend([")", "-exec", "rm", "-f", "--", "{}", "+"].map(str::to_owned));
+    let output = host.remote.exec(Command::new(argv)).await?;
+    if output.exit != Exit::Code(0) {
+        bail!(
+            "looking in {bin} on host {}: {}",
+            host.name,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
 }
 
 async fn send(

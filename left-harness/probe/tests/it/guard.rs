@@ -129,3 +129,26 @@ fn a_marker_that_changes_meanwhile_stops_the_removal() {
     talk.hears(&["\"healed\":false", "bears another id"]);
     assert!(run.join("a/file").exists());
 }
+
+#[test]
+fn a_folder_is_made_and_guarded_in_one_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let folder = run.to_str().unwrap();
+    let argv = |id| {
+        [
+            &["guard", "--make", "--dir", folder, "--id", id][..],
+            &["--lease-ms", "60000"],
+        ]
+        .concat()
+    };
+    let mut talk = Talk::start(&argv("run-1"));
+    talk.hears(&["\"guarding\":true"]);
+    assert_eq!(fs::read(run.join(".left-harness-run")).unwrap(), b"run-1");
+    // Whoever finds the name taken has not made it, so that it is not theirs.
+    let taken = complaint(1, &argv("run-2"));
+    assert!(taken.contains("file exists"), "{taken}");
+    talk.order("heal");
+    assert_eq!(talk.line(), "{\"healed\":true}");
+    assert!(!run.exists());
+}

@@ -1,5 +1,6 @@
-//! A process under a holder, and a folder under guard: both live longer than
-//! the channel they are talked to over, for as long as their lease is renewed.
+//! A process under a holder. It lives longer than the channel it is talked to over,
+//! for as long as its lease is renewed. A folder under guard ([`super::guarded`])
+//! is heard in the same way.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,17 +29,6 @@ pub struct HoldSpec {
     pub open_files: Option<u64>,
     /// Program and arguments.
     pub argv: Vec<String>,
-}
-
-/// A folder to be removed when the harness is gone.
-#[derive(Debug, Clone)]
-pub struct GuardSpec {
-    /// Must hold a file `.left-harness-run` with the id.
-    pub dir: PathBuf,
-    /// Of the run.
-    pub id: String,
-    /// It is removed when it was not renewed for so long.
-    pub lease: Duration,
 }
 
 /// How a held process ended.
@@ -103,15 +93,15 @@ pub struct Held {
 
 /// What was heard so far.
 #[derive(Debug, Clone, Default)]
-struct State {
-    started: Option<(u32, u64)>,
+pub(super) struct State {
+    pub(super) started: Option<(u32, u64)>,
     ready_after: Option<Duration>,
     refused: Option<String>,
-    end: Option<End>,
+    pub(super) end: Option<End>,
 }
 
 #[derive(Debug, Clone)]
-enum End {
+pub(super) enum End {
     Exited(Exited),
     NotStarted(String),
     Healed(Result<(), String>),
@@ -247,95 +237,17 @@ pub struct ArmedKill {
 impl ArmedKill {
     /// Kills; returns once the process and all it started are certainly dead.
     pub async fn fire(self) -> Result<Exited, ProbeError> {
+        self.strike().exited().await
+    }
+
+    /// Sends the kill and waits for nothing: its end is told by [`Held::exited`].
+    pub fn strike(self) -> Held {
         self.permit.send(b"kill\n".to_vec());
-        self.held.exited().await
+        self.held
     }
 }
 
-/// A guarded folder. Clones talk to the same guard; when the last is dropped,
-/// the folder is removed as soon as the lease lapses.
-#[derive(Clone)]
-pub struct Guarded {
-    host: String,
-    orders: mpsc::Sender<Vec<u8>>,
-    state: watch::Receiver<State>,
-}
-
-impl Guarded {
-    pub(super) async fn open(talk: Conversation) -> Result<Self, ProbeError> {
-        let host = talk.host().to_owned();
-        let (orders, state) = listen(talk);
-        let mut guarded = Self {
-            host,
-            orders,
-            state,
-        };
-        let state = guarded
-            .state
-            .wait_for(|state| state.started.is_some() || state.end.is_some())
-            .await;
-        let end = state.map(|state| state.end.clone()).unwrap_or(None);
-        match end {
-            Some(End::NotStarted(why)) => Err(ProbeError::Failed {
-                host: guarded.host,
-                doing: "guard".into(),
-                why,
-            }),
-            Some(End::Lost(why)) => Err(ProbeError::Failed {
-                host: guarded.host,
-                doing: "guard".into(),
-                why,
-            }),
-            _ => Ok(guarded),
-        }
-    }
-
-    /// Lengthens the guard by one lease.
-    pub async fn renew(&self) -> Result<(), ProbeError> {
-        self.order("renew\n").await
-    }
-
-    /// Removes the folder now.
-    pub async fn heal(self) -> Result<(), ProbeError> {
-        self.order("heal\n").await?;
-        match self.end().await {
-            Some(End::Healed(Ok(()))) => Ok(()),
-            Some(End::Healed(Err(why))) => Err(ProbeError::Failed {
-                host: self.host,
-                doing: "guard".into(),
-                why,
-            }),
-            other => Err(lost(&self.host, "healing", format!("{other:?}"))),
-        }
-    }
-
-    /// Leaves the folder as it is and ends the guard.
-    pub async fn dismiss(self) -> Result<(), ProbeError> {
-        self.order("dismiss\n").await?;
-        match self.end().await {
-            Some(End::Dismissed) => Ok(()),
-            other => Err(lost(&self.host, "dismissing a guard", format!("{other:?}"))),
-        }
-    }
-
-    async fn order(&self, order: &str) -> Result<(), ProbeError> {
-        self.orders
-            .send(order.into())
-            .await
-            .map_err(|_| lost(&self.host, "guarding", "the channel closed".into()))
-    }
-
-    async fn end(&self) -> Option<End> {
-        let mut state = self.state.clone();
-        state
-            .wait_for(|state| state.end.is_some())
-            .await
-            .ok()
-            .and_then(|state| state.end.clone())
-    }
-}
-
-fn lost(host: &str, doing: &str, why: String) -> ProbeError {
+pub(super) fn lost(host: &str, doing: &str, why: String) -> ProbeError {
     ProbeError::Remote(RemoteError::Lost {
         host: host.to_owned(),
         doing: doing.to_owned(),
@@ -345,7 +257,7 @@ fn lost(host: &str, doing: &str, why: String) -> ProbeError {
 
 /// Reads all that a daemon says, until it ends. The task ends with the channel,
 /// which closes when the last sender of orders is dropped.
-fn listen(mut talk: Conversation) -> (mpsc::Sender<Vec<u8>>, watch::Receiver<State>) {
+pub(super) fn listen(mut talk: Conversation) -> (mpsc::Sender<Vec<u8>>, watch::Receiver<State>) {
     let orders = talk.orders();
     talk.only_listen();
     let (tell, state) = watch::channel(State::default());

@@ -1,0 +1,115 @@
+//! A folder under guard: it outlives the channel it is talked to over, for as long
+//! as its lease is renewed, and no longer.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::ProbeError;
+use super::conversation::Conversation;
+use super::held::{End, State, listen, lost};
+
+/// A folder to be removed when the harness is gone.
+#[derive(Debug, Clone)]
+pub struct GuardSpec {
+    /// Must hold a file `.left-harness-run` with the id.
+    pub dir: PathBuf,
+    /// Of the run.
+    pub id: String,
+    /// It is removed when it was not renewed for so long.
+    pub lease: Duration,
+}
+
+/// A guarded folder. Clones talk to the same guard; when the last is dropped,
+/// the folder is removed as soon as the lease lapses.
+#[derive(Clone)]
+pub struct Guarded {
+    host: String,
+    orders: mpsc::Sender<Vec<u8>>,
+    state: watch::Receiver<State>,
+}
+
+impl Guarded {
+    pub(super) async fn open(talk: Conversation) -> Result<Self, ProbeError> {
+        let host = talk.host().to_owned();
+        let (orders, state) = listen(talk);
+        let mut guarded = Self {
+            host,
+            orders,
+            state,
+        };
+        let state = guarded
+            .state
+            .wait_for(|state| state.started.is_some() || state.end.is_some())
+            .await;
+        let end = state.map(|state| state.end.clone()).unwrap_or(None);
+        match end {
+            Some(End::NotStarted(why)) => Err(ProbeError::Failed {
+                host: guarded.host,
+                doing: "guard".into(),
+                why,
+            }),
+            Some(End::Lost(why)) => Err(ProbeError::Failed {
+                host: guarded.host,
+                doing: "guard".into(),
+                why,
+            }),
+            _ => Ok(guarded),
+        }
+    }
+
+    /// Lengthens the guard by one lease.
+    pub async fn renew(&self) -> Result<(), ProbeError> {
+        self.order("renew\n").await
+    }
+
+    /// Why it guards no longer, though nobody ended it from here.
+    pub fn lost(&self) -> Option<String> {
+        match &self.state.borrow().end {
+            Some(End::Lost(why) | End::NotStarted(why)) => Some(why.clone()),
+            Some(End::Healed(_)) => Some("its lease lapsed".into()),
+            _ => None,
+        }
+    }
+
+    /// Removes the folder now.
+    pub async fn heal(self) -> Result<(), ProbeError> {
+        // Whoever cannot be told any more has ended, and that is what counts.
+        let _ = self.order("heal\n").await;
+        match self.end().await {
+            Some(End::Healed(Ok(()))) => Ok(()),
+            Some(End::Healed(Err(why))) => Err(ProbeError::Failed {
+                host: self.host,
+                doing: "guard".into(),
+                why,
+            }),
+            other => Err(lost(&self.host, "healing", format!("{other:?}"))),
+        }
+    }
+
+    /// Leaves the folder as it is and ends the guard.
+    pub async fn dismiss(self) -> Result<(), ProbeError> {
+        let _ = self.order("dismiss\n").await;
+        match self.end().await {
+            Some(End::Dismissed) => Ok(()),
+            other => Err(lost(&self.host, "dismissing a guard", format!("{other:?}"))),
+        }
+    }
+
+    async fn order(&self, order: &str) -> Result<(), ProbeError> {
+        self.orders
+            .send(order.into())
+            .await
+            .map_err(|_| lost(&self.host, "guarding", "the channel closed".into()))
+    }
+
+    async fn end(&self) -> Option<End> {
+        let mut state = self.state.clone();
+        state
+            .wait_for(|state| state.end.is_some())
+            .await
+            .ok()
+            .and_then(|state| state.end.clone())
+    }
+}

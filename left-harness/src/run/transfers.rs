@@ -1,0 +1,87 @@
+//! What moves on the link, drawn while it moves and told in figures at the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::event::{EventKind, Unit};
+use super::world::World;
+
+/// The bar on which a direction's bytes are shown.
+pub fn bar(from: &str, to: &str) -> String {
+    format!("{from} → {to}")
+}
+
+/// Draws for as long as it is polled.
+pub async fn show(world: Arc<World>) {
+    const INTERVAL: Duration = Duration::from_millis(100);
+    loop {
+        for (from, to) in world.directions() {
+            let total = world.model().written_on(from);
+            if total > 0 {
+                world.sink.send(EventKind::Progress {
+                    task: bar(from, to),
+                    done: world.lab.link.delivered(from, to),
+                    total,
+                    unit: Unit::Bytes,
+                    note: String::new(),
+                });
+            }
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// The bars may go.
+pub fn end_bars(world: &World) {
+    for (from, to) in world.directions() {
+        world.sink.send(EventKind::ProgressEnded {
+            task: bar(from, to),
+        });
+    }
+}
+
+/// The figures that every run has.
+pub fn figures(world: &World) {
+    for (from, to) in world.directions() {
+        let size = world.model().written_on(from);
+        if size == 0 {
+            continue;
+        }
+        let delivered = world.lab.link.delivered(from, to);
+        let resent = delivered as f64 - size as f64;
+        let share = 100.0 * resent / size as f64;
+        bytes(
+            world,
+            format!("size {from} → {to}"),
+            size as f64,
+            mib(size as f64),
+        );
+        bytes(
+            world,
+            format!("delivered {from} → {to}"),
+            delivered as f64,
+            mib(delivered as f64),
+        );
+        bytes(
+            world,
+            format!("resent {from} → {to}"),
+            resent,
+            format!("{} ({share:.2} %)", mib(resent)),
+        );
+    }
+    for site in &world.sites {
+        let exits = site.exits();
+        let peak = exits.iter().filter_map(|exited| exited.max_rss_kib).max();
+        if let Some(peak) = peak.map(|kib| kib as f64 * 1024.0) {
+            bytes(world, format!("peak memory {}", site.name), peak, mib(peak));
+        }
+    }
+}
+
+fn bytes(world: &World, name: String, value: f64, text: String) {
+    world.figure(name, value, "bytes", text);
+}
+
+fn mib(bytes: f64) -> String {
+    format!("{:.2} MiB", bytes / 1_048_576.0)
+}
