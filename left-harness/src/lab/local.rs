@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use rand::RngExt;
 
 use super::{Host, Lab};
-use crate::host::keys;
+use crate::host::keys::{self, PrivateKey};
 use crate::host::remote::Remote;
 use crate::host::server::{self, ServerSpec};
 use crate::host::ssh::{Credential, Door, HostKey, Ssh, Way};
@@ -75,43 +75,7 @@ pub async fn up(
 
     let mut up = Vec::new();
     for (index, spec) in hosts.iter().enumerate() {
-        let home = home(dir, &spec.name)?;
-        let server = server::serve(ServerSpec {
-            home: home.clone(),
-            authorized: key.public_key().clone(),
-            env: Vec::new(),
-        })
-        .await
-        .with_context(|| format!("cannot start the SSH server of host {}", spec.name))?;
-        let door = Door::new(
-            &spec.name,
-            Way::Tcp {
-                address: Ipv4Addr::LOCALHOST.to_string(),
-                port: server.port,
-            },
-            "left",
-            Credential::Key(key.clone()),
-            HostKey::Pinned(server.host_key.clone()),
-        )
-        .sessions_max(SESSIONS_MAX);
-        teardown.push(
-            format!("stop the SSH server of host {}", spec.name),
-            DOWN_DEADLINE,
-            async move {
-                server.stop().await;
-                Ok(())
-            },
-        );
-        let remote: Arc<dyn Remote> = Arc::new(Ssh::connect(door).await?);
-        let closing = remote.clone();
-        teardown.push(
-            format!("close the connection to host {}", spec.name),
-            DOWN_DEADLINE,
-            async move {
-                closing.close().await;
-                Ok(())
-            },
-        );
+        let (home, remote) = host(dir, &spec.name, &key, teardown).await?;
         up.push(Host {
             name: spec.name.clone(),
             remote,
@@ -144,6 +108,48 @@ pub async fn up(
         hosts: up,
         link,
     })
+}
+
+/// Starts the SSH server of a host and connects to it.
+async fn host(
+    dir: &Path,
+    name: &str,
+    key: &Arc<PrivateKey>,
+    teardown: &mut Teardown,
+) -> Result<(PathBuf, Arc<dyn Remote>)> {
+    let home = home(dir, name)?;
+    let server = server::serve(ServerSpec {
+        home: home.clone(),
+        authorized: key.public_key().clone(),
+        env: Vec::new(),
+    })
+    .await
+    .with_context(|| format!("cannot start the SSH server of host {name}"))?;
+    let way = Way::Tcp {
+        address: Ipv4Addr::LOCALHOST.to_string(),
+        port: server.port,
+    };
+    let door = Door::new(
+        name,
+        way,
+        "left",
+        Credential::Key(key.clone()),
+        HostKey::Pinned(server.host_key.clone()),
+    )
+    .sessions_max(SESSIONS_MAX);
+    let what = format!("stop the SSH server of host {name}");
+    teardown.push(what, DOWN_DEADLINE, async move {
+        server.stop().await;
+        Ok(())
+    });
+    let remote: Arc<dyn Remote> = Arc::new(Ssh::connect(door).await?);
+    let closing = remote.clone();
+    let what = format!("close the connection to host {name}");
+    teardown.push(what, DOWN_DEADLINE, async move {
+        closing.close().await;
+        Ok(())
+    });
+    Ok((home, remote))
 }
 
 /// The folder that stands for a host, by its full path.

@@ -108,6 +108,14 @@ impl Bench {
         Some(serde_json::from_str(&text).expect("result.json is JSON"))
     }
 
+    /// What the last run has told so far.
+    pub fn history(&self) -> String {
+        let runs = std::fs::read_dir(self.path("out")).into_iter().flatten();
+        let last = runs.filter_map(|entry| Some(entry.ok()?.path())).max();
+        last.and_then(|run| std::fs::read_to_string(run.join("history.jsonl")).ok())
+            .unwrap_or_default()
+    }
+
     /// What is left in the hosts' folders beside the deployed programs.
     pub fn left_on_hosts(&self) -> Vec<PathBuf> {
         let mut left = Vec::new();

@@ -2,7 +2,10 @@
 //! local lab, with the exit code, the summary and the folder of the run judged.
 
 mod bench;
+mod blame;
 mod expectations;
 mod interrupted;
+mod kept;
 mod main_job;
+mod places;
 mod trouble;
