@@ -473,8 +473,35 @@ fn every_mistake_of_the_workload_is_told() {
             &["no step before wrote `none`"],
         ),
         (
-            "{ truncate = { on = \"a\", path = \"big.bin\", amount = \"2MiB\" } }",
+            "{ truncate = { on = \"a\", path = \"big.bin\", by = \"2MiB\" } }",
             &["reaches beyond the end of the file, which has 1 MiB"],
+        ),
+        (
+            "{ truncate = { on = \"a\", path = \"big.bin\", to = \"1MiB\" } }",
+            &["cuts nothing off the file, which has 1 MiB"],
+        ),
+        (
+            "{ truncate = { on = \"a\", path = \"big.bin\", by = 0 } }",
+            &["cuts nothing off"],
+        ),
+        (
+            "{ truncate = { on = \"a\", path = \"big.bin\", to = 1, by = 1 } }",
+            &["`truncate` has either `to` or `by`"],
+        ),
+        (
+            "{ truncate = { on = \"a\", path = \"big.bin\", amount = 1 } }",
+            &[
+                "`truncate` needs `to` or `by`",
+                "unknown key `amount` in `truncate`",
+            ],
+        ),
+        (
+            "{ truncate = { on = \"a\", path = \"big.bin\", to = 7 } }, { truncate = { on = \"a\", path = \"big.bin\", by = 8 } }",
+            &["reaches beyond the end of the file, which has 7 bytes"],
+        ),
+        (
+            "{ truncate = { on = \"a\", path = \"big.bin\", to = 7 } }, { truncate = { on = \"a\", path = \"big.bin\", by = 7 } }",
+            &[],
         ),
         (
             "{ insert = { on = \"a\", path = \"big.bin\", amount = 1 } }",

@@ -27,6 +27,8 @@ pub(super) enum Want {
     Something,
     /// That it is a file of at least so many bytes.
     Reach { amount: Amount, at: Option<u64> },
+    /// That it is a file of more than so many bytes.
+    Beyond(u64),
     /// That its size is known, and reaches a trigger.
     Size(Amount),
 }
@@ -213,7 +215,8 @@ impl World {
             return;
         };
         match (want, what) {
-            (Want::Something, _) | (Want::Reach { .. }, Known::Anything | Known::File(None)) => {}
+            (Want::Something, _)
+            | (Want::Reach { .. } | Want::Beyond(_), Known::Anything | Known::File(None)) => {}
             (Want::Reach { amount, at }, Known::File(Some(size))) => {
                 let bytes = amount.of(size);
                 if at.unwrap_or(0).saturating_add(bytes) > size {
@@ -224,7 +227,14 @@ impl World {
                     );
                 }
             }
-            (Want::Reach { .. }, Known::Folder(_) | Known::Link) => {
+            (Want::Beyond(to), Known::File(Some(size))) => {
+                if to >= size {
+                    let size = show_size(size);
+                    let message = format!("cuts nothing off the file, which has {size}");
+                    reader.wrong(span, message);
+                }
+            }
+            (Want::Reach { .. } | Want::Beyond(_), Known::Folder(_) | Known::Link) => {
                 reader.wrong(span, "is no file, so that it has no bytes to change");
             }
             (Want::Size(amount), Known::File(Some(size)) | Known::Folder(Some(size))) => {

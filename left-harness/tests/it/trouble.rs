@@ -59,11 +59,7 @@ fn a_mistake_in_a_scenario_is_told_before_anything_is_built() {
     ]);
     assert_eq!(ran.code, 2, "{}", ran.all());
     assert!(ran.stderr.contains("wrong.toml:4:"), "{}", ran.all());
-    assert!(
-        ran.stderr.contains("no host named `c`"),
-        "{}",
-        ran.all()
-    );
+    assert!(ran.stderr.contains("no host named `c`"), "{}", ran.all());
     assert!(ran.stderr.contains("no-such.toml"), "{}", ran.all());
     assert!(
         !bench.path("lab").exists() && !bench.path("out").exists(),

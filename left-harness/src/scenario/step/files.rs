@@ -178,22 +178,55 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
 
     pub(super) fn truncate(&mut self) -> Option<Action> {
         let on = self.on();
-        let amount = self.amount();
-        let path = self.old_path(Want::Reach {
-            amount: amount.unwrap_or(Amount::Bytes(0)),
-            at: None,
-        });
-        self.resized(path.as_deref(), |size| {
-            Some(size.saturating_sub(amount?.of(size)))
+        let end = self.end();
+        let want = match end {
+            Some(End::To(to)) => Want::Beyond(to),
+            Some(End::By(by)) => Want::Reach {
+                amount: Amount::Bytes(by),
+                at: None,
+            },
+            None => Want::Something,
+        };
+        let path = self.old_path(want);
+        self.resized(path.as_deref(), |size| match end? {
+            End::To(to) => Some(to),
+            End::By(by) => size.checked_sub(by),
         });
         let when = self.trigger(on.as_deref())?;
-        let (on, path, amount) = (on?, path?, amount?);
-        Some(later(
-            "truncate",
-            &on,
-            format!("truncate {on}:{path} by {amount}"),
-            when,
-        ))
+        let (on, path) = (on?, path?);
+        let text = match end? {
+            End::To(to) => format!("truncate {on}:{path} to {}", show_size(to)),
+            End::By(by) => format!("truncate {on}:{path} by {}", show_size(by)),
+        };
+        Some(later("truncate", &on, text, when))
+    }
+
+    /// `to` or `by`, exactly one of them.
+    fn end(&mut self) -> Option<End> {
+        let (to, by) = (self.fields.may("to"), self.fields.may("by"));
+        if self.fields.has("to") && self.fields.has("by") {
+            let at = self.fields.place("by");
+            self.steps
+                .reader
+                .wrong(at, "`truncate` has either `to` or `by`");
+            return None;
+        }
+        if !self.fields.has("to") && !self.fields.has("by") {
+            let at = self.fields.at;
+            self.steps
+                .reader
+                .missing(at, "`truncate` needs `to` or `by`", None);
+        }
+        if let Some(node) = to {
+            return node.size().map(End::To);
+        }
+        let node = by?;
+        let by = node.size()?;
+        if by == 0 {
+            self.steps.reader.wrong(node.span, "cuts nothing off");
+            return None;
+        }
+        Some(End::By(by))
     }
 
     fn grows(&mut self, path: Option<&str>, amount: Option<Amount>) {
@@ -378,6 +411,15 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
         stdin.and(within).and(exit)?;
         Some(later("exec", &on, format!("exec on {on}: {argv}"), when))
     }
+}
+
+/// Where a file ends after `truncate`, in bytes.
+#[derive(Clone, Copy)]
+enum End {
+    /// At this size.
+    To(u64),
+    /// So much earlier than before.
+    By(u64),
 }
 
 /// A step of today that waits for a trigger is one of tomorrow.
