@@ -528,8 +528,16 @@ fn every_mistake_of_the_workload_is_told() {
             ],
         ),
         (
-            "{ cut = { on = \"b\", way = \"up\" } }",
-            &["unknown word `up`"],
+            "{ cut = { on = \"b\", way = \"up\", how = \"hard\" } }",
+            &["unknown word `up`", "unknown word `hard`"],
+        ),
+        (
+            "{ cut = { on = \"b\", way = \"in\", how = \"reset\" } }",
+            &["a connection ends both ways: `reset` takes no `way`"],
+        ),
+        (
+            "{ cut = { on = \"b\", way = \"in\", how = \"drop\" } }",
+            &[],
         ),
         (
             "{ cut = { on = \"b\", every = \"3s\" } }",
@@ -537,7 +545,7 @@ fn every_mistake_of_the_workload_is_told() {
         ),
         (
             "{ cut = { on = \"b\", for = \"3s\", every = \"3s\", times = 2 } }",
-            &["`every` must be longer than `for`, or there is nothing between two"],
+            &["`every` counts from start to start: it must be longer than `for`"],
         ),
         (
             "{ pause = { on = \"b\", for = \"0s\" } }",

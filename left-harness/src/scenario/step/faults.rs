@@ -48,7 +48,23 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
             .fields
             .may("way")
             .map_or(Some(""), |node| node.word(&ways));
-        self.fault("cut", on, |on| Some(format!("cut {on} off{}", way?)))
+        let hows = [("drop", ""), ("reset", ", connections reset")];
+        let how = self
+            .fields
+            .may("how")
+            .map_or(Some(""), |node| node.word(&hows));
+        if let (Some(way), Some(how)) = (way, how)
+            && !way.is_empty()
+            && !how.is_empty()
+        {
+            let at = self.fields.place("how");
+            self.steps
+                .reader
+                .wrong(at, "a connection ends both ways: `reset` takes no `way`");
+        }
+        self.fault("cut", on, |on| {
+            Some(format!("cut {on} off{}{}", way?, how?))
+        })
     }
 
     pub(super) fn fill(&mut self) -> Option<Action> {
@@ -133,7 +149,7 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
                     let at = self.fields.place("every");
                     self.steps.reader.wrong(
                         at,
-                        "`every` must be longer than `for`, or there is nothing between two",
+                        "`every` counts from start to start: it must be longer than `for`",
                     );
                 }
                 let (shown, every) = (show_duration(lasts), show_duration(every));
