@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use left_harness::scenario::{self, Scenario};
+use left_harness::scenario::{self, Action, Scenario};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -111,6 +111,74 @@ fn steps_are_the_same_in_a_list_and_as_tables() {
             .collect::<Vec<_>>()
     };
     assert_eq!(actions(list), actions(tables));
+}
+
+/// The last step of a scenario around `steps`.
+fn last(steps: &str) -> Action {
+    let scenario = scenario::parse(Path::new("x.toml"), &around(steps))
+        .unwrap_or_else(|mistakes| panic!("{steps}: {mistakes}"));
+    let steps = &scenario.cases[0].steps;
+    steps.last().expect("a step").action.clone()
+}
+
+#[test]
+fn steps_that_need_only_hosts_are_the_same_without_a_table() {
+    for (before, word) in [
+        ("{ stop = [\"a\", \"b\"] },", "start"),
+        ("", "stop"),
+        ("", "kill"),
+        (
+            "{ cut = { on = \"a\" } }, { cut = { on = \"b\" } },",
+            "heal",
+        ),
+    ] {
+        for hosts in ["\"b\"", "[\"a\", \"b\"]"] {
+            let short = last(&format!("{before} {{ {word} = {hosts} }}"));
+            let long = last(&format!("{before} {{ {word} = {{ on = {hosts} }} }}"));
+            assert_eq!(short, long, "{word}");
+        }
+    }
+}
+
+#[test]
+fn every_step_with_a_trigger_may_hold_the_link() {
+    let trigger = "when = { on = \"b\", received = 5 }, hold = true";
+    for step in [
+        "stop = { on = \"b\"",
+        "kill = { on = \"b\"",
+        "write = { on = \"a\", path = \"x\", size = 9",
+        "put = { on = \"a\", path = \"x\", from = \"Cargo.toml\"",
+        "tree = { on = \"a\", path = \"x\", files = 9, size = 9",
+        "overwrite = { on = \"a\", path = \"big.bin\", amount = 9",
+        "append = { on = \"a\", path = \"big.bin\", amount = 9",
+        "insert = { on = \"a\", path = \"big.bin\", amount = 9, at = 9",
+        "truncate = { on = \"a\", path = \"big.bin\", by = 9",
+        "delete = { on = \"a\", path = \"big.bin\"",
+        "rename = { on = \"a\", path = \"big.bin\", to = \"x\"",
+        "swap = { on = \"a\", path = \"big.bin\", with = \"big.bin\"",
+        "mkdir = { on = \"a\", path = \"x\"",
+        "link = { on = \"a\", path = \"x\", to = \"y\"",
+        "chmod = { on = \"a\", path = \"big.bin\", mode = \"600\"",
+        "touch = { on = \"a\", path = \"big.bin\"",
+        "exec = { on = \"a\", argv = [\"true\"]",
+        "cut = { on = \"b\"",
+        "fill = { on = \"b\", leave = 9",
+        "pause = { on = \"b\"",
+    ] {
+        let action = last(&format!("{{ together = [{{ {step}, {trigger} }} }}] }}"));
+        let told = action.to_string();
+        assert!(told.ends_with(", hold"), "{told}");
+        let built = step.starts_with("kill");
+        assert_eq!(action.needs_unbuilt().is_none(), built, "{told}");
+        let without = format!("{{ {step}, hold = true }} }}");
+        assert_eq!(
+            messages(&around(&without)),
+            ["`hold` needs `when`: it stops the link at the byte of the trigger"],
+            "{step}"
+        );
+    }
+    let again = "{ stop = \"b\" }, { together = [{ start = { on = \"b\", when = { on = \"a\", sent = 5 }, hold = true } }] }";
+    assert_eq!(last(again).needs_unbuilt(), Some("start with when"));
 }
 
 /// What the user sees of `text` in a file named `x.toml`.
@@ -225,6 +293,13 @@ fn every_mistake_of_a_step_is_told() {
         (
             "{ kill = { on = \"b\", hold = true } }",
             &["`hold` needs `when`: it stops the link at the byte of the trigger"],
+        ),
+        ("{ kill = 7 }", &["must be text in quotes, not a number"]),
+        ("{ kill = [\"a\", \"c\"] }", &["no host named `c`"]),
+        ("{ start = { } }", &["`start` needs `on`"]),
+        (
+            "{ stop = { on = \"b\", within = \"5s\" } }",
+            &["unknown key `within` in `stop`"],
         ),
         (
             "{ kill = { on = \"b\", at = \"1MiB\" } }",

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::super::Action;
 use super::super::raw::Node;
 use super::super::units::{show_duration, show_size};
-use super::OneStep;
+use super::process::names;
+use super::{OneStep, later, later_on};
 
 /// How long a fault lasts, and how often.
 struct Spell {
@@ -14,33 +15,6 @@ struct Spell {
 }
 
 impl<'r, 'd> OneStep<'_, 'r, 'd> {
-    pub(super) fn kill(&mut self) -> Option<Action> {
-        let on = match self.fields.must("on") {
-            Some(node) => self.steps.ending(node),
-            None => None,
-        };
-        let when = self.when(on.as_deref());
-        let hold = match self.fields.may("hold") {
-            Some(node) => {
-                let hold = node.flag();
-                if hold == Some(true) && !self.fields.has("when") {
-                    let at = self.fields.place("hold");
-                    self.steps.reader.wrong(
-                        at,
-                        "`hold` needs `when`: it stops the link at the byte of the trigger",
-                    );
-                }
-                hold
-            }
-            None => Some(false),
-        };
-        Some(Action::Kill {
-            on: on?,
-            when: when?,
-            hold: hold?,
-        })
-    }
-
     pub(super) fn cut(&mut self) -> Option<Action> {
         let on = self.on();
         let ways = [("both", ""), ("in", ", inwards"), ("out", ", outwards")];
@@ -93,7 +67,7 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
         on: Option<String>,
         text: impl FnOnce(&str) -> Option<String>,
     ) -> Option<Action> {
-        let when = self.when(on.as_ref().map(std::slice::from_ref));
+        let trigger = self.trigger_at(on.as_ref());
         let spell = self.spell();
         // A spell that cannot be read may be endless; then a later `heal` is right.
         let endless = spell.as_ref().is_none_or(|spell| spell.lasts.is_none());
@@ -101,17 +75,26 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
             self.world().broken(host);
         }
         self.world().running_unsure |= on.is_none();
-        let (on, when, spell) = (on?, when?, spell?);
+        let (on, trigger, spell) = (on?, trigger?, spell?);
         let (text, spell) = (text(&on)?, spell.text);
-        let text = match when {
-            Some(when) => format!("{text} {}{spell}", when.beside(std::slice::from_ref(&on))),
-            None => format!("{text}{spell}"),
-        };
-        Some(Action::Later {
-            word,
-            on: vec![on],
-            text,
-        })
+        Some(later(word, &on, format!("{text}{spell}"), trigger))
+    }
+
+    pub(super) fn heal(&mut self) -> Option<Action> {
+        let on = self.hosts()?;
+        for (host, span) in &on {
+            if self.world().healed(host).is_none() {
+                let message = format!("nothing on `{host}` is left to heal at this step");
+                let help = "cut, fill and pause without `for` last until they are healed";
+                self.steps
+                    .reader
+                    .missing(*span, message, Some(help.to_owned()));
+            }
+        }
+        let on = names(on);
+        let trigger = self.trigger(Some(&on))?;
+        let text = format!("heal {}", on.join(", "));
+        Some(later_on("heal", on, text, trigger))
     }
 
     fn spell(&mut self) -> Option<Spell> {
@@ -155,7 +138,7 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
                 let (shown, every) = (show_duration(lasts), show_duration(every));
                 Some(Spell {
                     lasts: Some(lasts),
-                    text: format!(", for {shown} every {every}, {times} times"),
+                    text: format!(", for {shown}, {times} times every {every}"),
                 })
             }
         }
