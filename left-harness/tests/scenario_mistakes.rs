@@ -318,13 +318,19 @@ fn every_mistake_of_a_step_is_told() {
             "{ heal = \"b\" }",
             &["nothing on `b` is left to heal at this step"],
         ),
+        (
+            "{ wait = 20 }",
+            &["must be a duration such as \"60s\", not a number"],
+        ),
+        ("{ wait = \"0s\" }", &["nothing lasts no time"]),
         ("{ together = [] }", &["`together` has no steps"]),
         (
-            "{ together = [{ together = [] }, { settle = {} }, { expect = {} }] }",
+            "{ together = [{ together = [] }, { settle = {} }, { expect = {} }, { wait = \"1s\" }] }",
             &[
                 "`together` cannot stand inside `together`",
                 "`settle` cannot stand inside `together`",
                 "`expect` cannot stand inside `together`",
+                "`wait` cannot stand inside `together`",
             ],
         ),
         (
@@ -396,6 +402,55 @@ fn a_step_that_is_not_understood_puts_no_blame_on_later_ones() {
         "{ stop = \"bb\" }, { start = \"b\" }, { kill = { on = \"b\" } }",
     ));
     assert_eq!(found, ["no host named `bb`"]);
+}
+
+#[test]
+fn each_fault_lasts_until_its_own_opposite() {
+    check_steps(&[
+        (
+            "{ cut = \"b\" }, { fill = { on = \"b\", leave = 0 } }, { pause = [\"a\", \"b\"] }, { wait = \"20s\" }, \
+             { resume = [\"a\", \"b\"] }, { free = \"b\" }, { heal = \"b\" }",
+            &[],
+        ),
+        (
+            "{ cut = \"b\" }, { free = \"b\" }, { resume = \"b\" }, { heal = \"a\" }",
+            &[
+                "nothing on `b` is left to free at this step",
+                "nothing on `b` is left to resume at this step",
+                "nothing on `a` is left to heal at this step",
+            ],
+        ),
+        (
+            "{ cut = { on = \"b\", for = \"1s\" } }, { heal = \"b\" }",
+            &["nothing on `b` is left to heal at this step"],
+        ),
+        (
+            "{ cut = \"b\" }, { cut = { on = \"b\", for = \"1s\" } }",
+            &["a `cut` of `b` lasts already at this step"],
+        ),
+        ("{ cut = \"b\" }, { heal = \"b\" }, { cut = \"b\" }", &[]),
+        (
+            "{ pause = \"b\" }, { kill = \"b\" }, { start = \"b\" }, { pause = \"b\" }",
+            &[],
+        ),
+        (
+            "{ pause = \"b\" }, { kill = \"b\" }, { resume = \"b\" }",
+            &["nothing on `b` is left to resume at this step"],
+        ),
+        // Of a fault that is not understood nobody knows whether it lasts.
+        (
+            "{ cut = { on = \"b\", for = 1 } }, { heal = \"b\" }",
+            &["must be a duration such as \"60s\", not a number"],
+        ),
+        (
+            "{ cut = \"bb\" }, { heal = \"b\" }",
+            &["no host named `bb`"],
+        ),
+        (
+            "{ cut = \"b\" }, { heal = \"bb\" }, { cut = \"b\" }",
+            &["no host named `bb`"],
+        ),
+    ]);
 }
 
 #[test]

@@ -120,6 +120,11 @@ impl<'d> Reader<'d> {
         self.note(span, message.into(), None, Basis::Present);
     }
 
+    /// Something in the file is wrong, with a word on what would be right.
+    pub(crate) fn wrong_with(&self, span: Span, message: String, help: String) {
+        self.note(span, message, Some(help), Basis::Present);
+    }
+
     /// A name in the file is not one of `names`.
     pub(crate) fn unknown<'n>(
         &self,

@@ -20,7 +20,7 @@ mod process;
 mod when;
 
 /// The words, in the order in which a user meets them.
-const WORDS: [&str; 26] = [
+const WORDS: [&str; 29] = [
     "start",
     "stop",
     "kill",
@@ -43,14 +43,19 @@ const WORDS: [&str; 26] = [
     "chmod",
     "touch",
     "cut",
-    "fill",
-    "pause",
     "heal",
+    "fill",
+    "free",
+    "pause",
+    "resume",
+    "wait",
     "exec",
 ];
 
 /// Those that may need nothing but hosts, so that `kill = "b"` says it all.
-const SHORT: [&str; 4] = ["start", "stop", "kill", "heal"];
+const SHORT: [&str; 8] = [
+    "start", "stop", "kill", "cut", "heal", "free", "pause", "resume",
+];
 
 /// Over all cells together. Each step costs at least a round trip over SSH.
 const STEPS_MAX: usize = 10_000;
@@ -130,13 +135,16 @@ impl<'r, 'd> Steps<'r, 'd> {
         value: Node<'r, 'd>,
         level: Level,
     ) -> Option<Action> {
-        if level == Level::Together && matches!(word, "together" | "settle" | "expect") {
+        if level == Level::Together && matches!(word, "together" | "settle" | "expect" | "wait") {
             self.reader
                 .wrong(at, format!("`{word}` cannot stand inside `together`"));
             return None;
         }
         if word == "together" {
             return self.together(value, at);
+        }
+        if word == "wait" {
+            return self.wait(value);
         }
         if !WORDS.contains(&word) {
             let message = format!("unknown step `{}`", tame(word));
@@ -183,6 +191,8 @@ impl<'r, 'd> Steps<'r, 'd> {
             "fill" => one.fill(),
             "pause" => one.pause(),
             "heal" => one.heal(),
+            "free" => one.free(),
+            "resume" => one.resume(),
             _ => one.exec(),
         };
         one.fields.finish();

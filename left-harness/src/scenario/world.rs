@@ -21,6 +21,28 @@ pub(super) enum Known {
     Anything,
 }
 
+/// What can be wrong with a host for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fault {
+    /// It is off the network.
+    Cut,
+    /// The disk of its share is full.
+    Full,
+    /// Its program stands still.
+    Paused,
+}
+
+impl Fault {
+    /// The word that begins it and the word that ends it.
+    pub(super) fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Fault::Cut => ("cut", "heal"),
+            Fault::Full => ("fill", "free"),
+            Fault::Paused => ("pause", "resume"),
+        }
+    }
+}
+
 /// What a step wants of a path.
 pub(super) enum Want {
     /// That it exists.
@@ -53,8 +75,8 @@ pub(super) struct World {
     pub(super) paths: BTreeMap<String, Known>,
     /// Hosts whose SUT runs.
     running: BTreeSet<String>,
-    /// Hosts with a fault that nothing but `heal` ends.
-    faulty: BTreeSet<String>,
+    /// Hosts with a fault that nothing but its opposite ends.
+    faulty: BTreeSet<(Fault, String)>,
     /// What `as` has named.
     pub(super) names: BTreeSet<String>,
     /// Something is written that the other side must get.
@@ -69,6 +91,8 @@ pub(super) struct World {
     pub(super) paths_unsure: bool,
     /// A step could not be understood, and it may have started or killed anything.
     pub(super) running_unsure: bool,
+    /// A step could not be understood, and it may have begun or ended any fault.
+    pub(super) faults_unsure: bool,
     checks: Vec<Check>,
     gone: Vec<String>,
     ended: Vec<String>,
@@ -80,6 +104,7 @@ impl World {
     pub(super) fn lost_track(&mut self) {
         self.paths_unsure = true;
         self.running_unsure = true;
+        self.faults_unsure = true;
     }
 
     pub(super) fn written(&mut self, path: &str, what: Known) {
@@ -154,14 +179,20 @@ impl World {
         self.ended.push(host.to_owned());
     }
 
-    pub(super) fn broken(&mut self, host: &str) {
-        self.faulty.insert(host.to_owned());
+    /// A fault has begun that lasts until its opposite.
+    pub(super) fn broken(&mut self, fault: Fault, host: &str) {
+        self.faulty.insert((fault, host.to_owned()));
     }
 
-    /// `None` when there was nothing to heal.
-    pub(super) fn healed(&mut self, host: &str) -> Option<()> {
-        let was = self.faulty.remove(host);
-        (was || self.running_unsure).then_some(())
+    /// Whether no such fault lasts there, as far as is known.
+    pub(super) fn is_free_of(&self, fault: Fault, host: &str) -> bool {
+        self.faults_unsure || !self.faulty.contains(&(fault, host.to_owned()))
+    }
+
+    /// `None` when there was nothing to end.
+    pub(super) fn healed(&mut self, fault: Fault, host: &str) -> Option<()> {
+        let was = self.faulty.remove(&(fault, host.to_owned()));
+        (was || self.faults_unsure).then_some(())
     }
 
     /// A step at the top has ended: what its members wanted of each other is checked,
@@ -192,6 +223,8 @@ impl World {
         }
         for host in std::mem::take(&mut self.ended) {
             self.running.remove(&host);
+            // What stood still is gone with its process.
+            self.faulty.remove(&(Fault::Paused, host));
         }
     }
 

@@ -1,4 +1,4 @@
-//! What must come of it: `arrives`, `settle`, `expect`.
+//! What must come of it: `arrives`, `settle`, `expect`; and `wait`, which checks nothing.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::super::raw::{Fields, Node, Reader};
 use super::super::units::show_duration;
 use super::super::world::{Want, World};
 use super::super::{Action, Expect};
-use super::{OneStep, WITHIN};
+use super::{OneStep, Steps, WITHIN, later_on};
 
 /// How long both sides must be silent, unless a scenario says otherwise.
 const QUIET: Duration = Duration::from_secs(2);
@@ -66,6 +66,18 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
 
     pub(super) fn expect(&mut self) -> Option<Action> {
         expect(&mut self.fields, self.steps.reader, &mut self.steps.world).map(Action::Expect)
+    }
+}
+
+impl<'r, 'd> Steps<'r, 'd> {
+    /// Lets a state last.
+    pub(super) fn wait(&mut self, value: Node<'r, 'd>) -> Option<Action> {
+        let lasts = value.duration()?;
+        if lasts.is_zero() {
+            self.reader.wrong(value.span, "nothing lasts no time");
+        }
+        let text = format!("wait {}", show_duration(lasts));
+        Some(later_on("wait", Vec::new(), text, None))
     }
 }
 

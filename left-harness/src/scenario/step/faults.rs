@@ -1,12 +1,14 @@
-//! What goes wrong: processes that die or stand still, links that break, full disks.
+//! What goes wrong for a while: links that are cut, disks that are full, processes
+//! that stand still; and the opposites that end it.
 
 use std::time::Duration;
 
 use super::super::Action;
 use super::super::raw::Node;
 use super::super::units::{show_duration, show_size};
+use super::super::world::Fault;
 use super::process::names;
-use super::{OneStep, later, later_on};
+use super::{OneStep, later_on};
 
 /// How long a fault lasts, and how often.
 struct Spell {
@@ -16,7 +18,6 @@ struct Spell {
 
 impl<'r, 'd> OneStep<'_, 'r, 'd> {
     pub(super) fn cut(&mut self) -> Option<Action> {
-        let on = self.on();
         let ways = [("both", ""), ("in", ", inwards"), ("out", ", outwards")];
         let way = self
             .fields
@@ -36,65 +37,82 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
                 .reader
                 .wrong(at, "a connection ends both ways: `reset` takes no `way`");
         }
-        self.fault("cut", on, |on| {
+        self.inject(Fault::Cut, |on| {
             Some(format!("cut {on} off{}{}", way?, how?))
         })
     }
 
     pub(super) fn fill(&mut self) -> Option<Action> {
-        let on = self.on();
         let leave = self.fields.must("leave").and_then(Node::size);
-        self.fault("fill", on, |on| {
-            Some(format!(
-                "fill the disk of {on}, leave {}",
-                show_size(leave?)
-            ))
+        self.inject(Fault::Full, |on| {
+            let leave = show_size(leave?);
+            Some(format!("fill the disk of {on}, leave {leave}"))
         })
     }
 
     pub(super) fn pause(&mut self) -> Option<Action> {
-        let on = self.on();
-        if let Some(host) = &on {
-            let at = self.fields.place("on");
-            self.world().wants_running(host, at);
-        }
-        self.fault("pause", on, |on| Some(format!("pause {on}")))
-    }
-
-    fn fault(
-        &mut self,
-        word: &'static str,
-        on: Option<String>,
-        text: impl FnOnce(&str) -> Option<String>,
-    ) -> Option<Action> {
-        let trigger = self.trigger_at(on.as_ref());
-        let spell = self.spell();
-        // A spell that cannot be read may be endless; then a later `heal` is right.
-        let endless = spell.as_ref().is_none_or(|spell| spell.lasts.is_none());
-        if let (Some(host), true) = (&on, endless) {
-            self.world().broken(host);
-        }
-        self.world().running_unsure |= on.is_none();
-        let (on, trigger, spell) = (on?, trigger?, spell?);
-        let (text, spell) = (text(&on)?, spell.text);
-        Some(later(word, &on, format!("{text}{spell}"), trigger))
+        self.inject(Fault::Paused, |on| Some(format!("pause {on}")))
     }
 
     pub(super) fn heal(&mut self) -> Option<Action> {
-        let on = self.hosts()?;
-        for (host, span) in &on {
-            if self.world().healed(host).is_none() {
-                let message = format!("nothing on `{host}` is left to heal at this step");
-                let help = "cut, fill and pause without `for` last until they are healed";
-                self.steps
-                    .reader
-                    .missing(*span, message, Some(help.to_owned()));
+        self.end_fault(Fault::Cut)
+    }
+
+    pub(super) fn free(&mut self) -> Option<Action> {
+        self.end_fault(Fault::Full)
+    }
+
+    pub(super) fn resume(&mut self) -> Option<Action> {
+        self.end_fault(Fault::Paused)
+    }
+
+    fn inject(
+        &mut self,
+        fault: Fault,
+        text: impl FnOnce(&str) -> Option<String>,
+    ) -> Option<Action> {
+        let on = self.hosts();
+        let spell = self.spell();
+        let lasting = spell.as_ref().is_some_and(|spell| spell.lasts.is_none());
+        // What cannot be read may last on any host: no later step is to blame.
+        self.world().faults_unsure |= on.is_none() || spell.is_none();
+        let (word, opposite) = fault.words();
+        for (host, span) in on.iter().flatten() {
+            if fault == Fault::Paused {
+                self.world().wants_running(host, *span);
+            }
+            if !self.world().is_free_of(fault, host) {
+                let message = format!("a `{word}` of `{host}` lasts already at this step");
+                let help = format!("it lasts until `{opposite}`");
+                self.steps.reader.wrong_with(*span, message, help);
+            }
+            if lasting {
+                self.world().broken(fault, host);
             }
         }
-        let on = names(on);
-        let trigger = self.trigger(Some(&on))?;
-        let text = format!("heal {}", on.join(", "));
-        Some(later_on("heal", on, text, trigger))
+        let on = on.map(names);
+        let trigger = self.trigger(on.as_deref());
+        let (on, trigger, spell) = (on?, trigger?, spell?);
+        let text = format!("{}{}", text(&on.join(", "))?, spell.text);
+        Some(later_on(word, on, text, trigger))
+    }
+
+    fn end_fault(&mut self, fault: Fault) -> Option<Action> {
+        let on = self.hosts();
+        self.world().faults_unsure |= on.is_none();
+        let (word, opposite) = fault.words();
+        for (host, span) in on.iter().flatten() {
+            if self.world().healed(fault, host).is_none() {
+                let message = format!("nothing on `{host}` is left to {opposite} at this step");
+                let help = format!("`{word}` without `for` lasts until `{opposite}`");
+                self.steps.reader.missing(*span, message, Some(help));
+            }
+        }
+        let on = on.map(names);
+        let trigger = self.trigger(on.as_deref());
+        let (on, trigger) = (on?, trigger?);
+        let text = format!("{opposite} {}", on.join(", "));
+        Some(later_on(opposite, on, text, trigger))
     }
 
     fn spell(&mut self) -> Option<Spell> {
