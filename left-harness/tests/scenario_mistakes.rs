@@ -405,6 +405,58 @@ fn a_step_that_is_not_understood_puts_no_blame_on_later_ones() {
 }
 
 #[test]
+fn only_what_was_taken_away_can_be_gone() {
+    let gone = |path: &str| format!("{{ gone = {{ on = \"b\", path = \"{path}\" }} }}");
+    let check = |before: &str, path: &str, expected: &[&str]| {
+        let steps = format!("{before} {}", gone(path));
+        assert_eq!(messages(&around(&steps)), expected, "{steps}");
+    };
+    let delete = "{ delete = { on = \"a\", path = \"big.bin\" } },";
+    let write = "{ write = { on = \"a\", path = \"big.bin\", size = 1 } },";
+    let tree = "{ tree = { on = \"a\", path = \"t\", files = 2, size = 1 } },";
+    let taken = ["no step before took `big.bin` away"];
+    check("", "big.bin", &taken);
+    check("", "big.bim", &["no step before took `big.bim` away"]);
+    check(delete, "big.bin", &[]);
+    check(
+        &format!("{delete} {write}"),
+        "big.bin",
+        &["no step before took `big.bin` away"],
+    );
+    check(
+        "{ rename = { on = \"a\", path = \"big.bin\", to = \"new\" } },",
+        "big.bin",
+        &[],
+    );
+    check(
+        "{ rename = { on = \"a\", path = \"big.bin\", to = \"new\" } },",
+        "new",
+        &["no step before took `new` away"],
+    );
+    check(tree, "t/f0", &["no step before took `t/f0` away"]);
+    let gone_tree = format!("{tree} {{ delete = {{ on = \"a\", path = \"t\" }} }},");
+    check(&gone_tree, "t/f0", &[]);
+    check(
+        &format!("{gone_tree} {{ write = {{ on = \"a\", path = \"t/x\", size = 1 }} }},"),
+        "t",
+        &["`t` was written again before this step"],
+    );
+    check(
+        "{ exec = { on = \"a\", argv = [\"rm\"], changes = [\"big.bin\"] } },",
+        "big.bin",
+        &[],
+    );
+    check("{ wriet = {} },", "big.bin", &["unknown step `wriet`"]);
+    let together = format!("{{ together = [{delete} {}] }}", gone("big.bin"));
+    assert_eq!(messages(&around(&together)), [""; 0]);
+    assert_eq!(
+        last(&format!("{delete} {}", gone("big.bin"))).needs_unbuilt(),
+        Some("gone")
+    );
+    check("", "../x", &["the path `../x` leads out of the share"]);
+}
+
+#[test]
 fn each_fault_lasts_until_its_own_opposite() {
     check_steps(&[
         (

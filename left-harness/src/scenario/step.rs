@@ -20,7 +20,7 @@ mod process;
 mod when;
 
 /// The words, in the order in which a user meets them.
-const WORDS: [&str; 29] = [
+const WORDS: [&str; 30] = [
     "start",
     "stop",
     "kill",
@@ -30,6 +30,7 @@ const WORDS: [&str; 29] = [
     "overwrite",
     "together",
     "arrives",
+    "gone",
     "settle",
     "expect",
     "append",
@@ -60,7 +61,7 @@ const SHORT: [&str; 8] = [
 /// Over all cells together. Each step costs at least a round trip over SSH.
 const STEPS_MAX: usize = 10_000;
 
-/// What `settle` and `arrives` wait unless they say otherwise.
+/// What `settle`, `arrives`, `gone` and `exec` wait unless they say otherwise.
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// Reads steps against a world that they change.
@@ -175,6 +176,7 @@ impl<'r, 'd> Steps<'r, 'd> {
             "tree" => one.tree(),
             "overwrite" => one.overwrite(),
             "arrives" => one.arrives(),
+            "gone" => one.gone(),
             "settle" => one.settle(),
             "expect" => one.expect(),
             "append" => one.append(),

@@ -63,6 +63,11 @@ enum Check {
         want: Want,
         then: Option<Known>,
     },
+    /// That nothing is left there.
+    Gone {
+        path: String,
+        span: Span,
+    },
     Running {
         host: String,
         span: Span,
@@ -73,6 +78,8 @@ enum Check {
 #[derive(Default)]
 pub(super) struct World {
     pub(super) paths: BTreeMap<String, Known>,
+    /// What was there once and was taken away, with all below it.
+    removed: BTreeSet<String>,
     /// Hosts whose SUT runs.
     running: BTreeSet<String>,
     /// Hosts with a fault that nothing but its opposite ends.
@@ -108,8 +115,16 @@ impl World {
     }
 
     pub(super) fn written(&mut self, path: &str, what: Known) {
-        self.paths.insert(path.to_owned(), what);
+        self.moved(path, what);
         self.transfers = true;
+    }
+
+    /// What was written before is there now.
+    pub(super) fn moved(&mut self, path: &str, what: Known) {
+        self.paths.insert(path.to_owned(), what);
+        let inside = format!("{path}/");
+        self.removed
+            .retain(|name| name != path && !name.starts_with(&inside));
     }
 
     pub(super) fn written_with(&mut self, path: &str, size: Option<u64>, content: Content) {
@@ -130,14 +145,13 @@ impl World {
         let direct = self.paths.get(path).copied();
         direct.or_else(|| {
             // A file of a `tree` has no entry of its own.
-            let mut above = path;
-            while let Some((parent, _)) = above.rsplit_once('/') {
-                match self.paths.get(parent) {
-                    Some(Known::Folder(_) | Known::Anything) => return Some(Known::Anything),
-                    _ => above = parent,
-                }
-            }
-            None
+            with_folders(path)
+                .skip(1)
+                .any(|above| {
+                    let known = self.paths.get(above);
+                    matches!(known, Some(Known::Folder(_) | Known::Anything))
+                })
+                .then_some(Known::Anything)
         })
     }
 
@@ -158,6 +172,14 @@ impl World {
             span,
             want,
             then,
+        });
+    }
+
+    /// The path must be absent once the step, or the `together` around it, has ended.
+    pub(super) fn wants_gone(&mut self, path: &str, span: Span) {
+        self.checks.push(Check::Gone {
+            path: path.to_owned(),
+            span,
         });
     }
 
@@ -198,6 +220,7 @@ impl World {
     /// A step at the top has ended: what its members wanted of each other is checked,
     /// then what they took away is gone.
     pub(super) fn step_ended(&mut self, reader: &Reader<'_>) {
+        let mut absent = Vec::new();
         for check in std::mem::take(&mut self.checks) {
             match check {
                 Check::Path {
@@ -209,6 +232,7 @@ impl World {
                     let what = then.or_else(|| self.get(&path));
                     self.check_path(reader, &path, span, want, what);
                 }
+                Check::Gone { path, span } => absent.push((path, span)),
                 Check::Running { host, span } => {
                     if !self.running.contains(&host) && !self.running_unsure {
                         reader.missing(span, format!("`{host}` does not run at this step"), None);
@@ -220,12 +244,34 @@ impl World {
             for (path, _) in self.below(&path) {
                 self.paths.remove(&path);
             }
+            self.removed.insert(path);
+        }
+        for (path, span) in absent {
+            self.check_gone(reader, &path, span);
         }
         for host in std::mem::take(&mut self.ended) {
             self.running.remove(&host);
             // What stood still is gone with its process.
             self.faulty.remove(&(Fault::Paused, host));
         }
+    }
+
+    fn check_gone(&self, reader: &Reader<'_>, path: &str, span: Span) {
+        let is_removed = with_folders(path).any(|name| self.removed.contains(name));
+        // A command may have taken away what it is said to change.
+        let is_anything =
+            with_folders(path).any(|name| self.paths.get(name) == Some(&Known::Anything));
+        let is_there = !self.below(path).is_empty();
+        if self.paths_unsure || is_anything || (is_removed && !is_there) {
+            return;
+        }
+        let path = super::error::tame(path);
+        let message = match is_removed {
+            true => format!("`{path}` was written again before this step"),
+            false => format!("no step before took `{path}` away"),
+        };
+        let help = "`delete` and `rename` take a path away".to_owned();
+        reader.missing(span, message, Some(help));
     }
 
     fn check_path(
@@ -286,4 +332,9 @@ impl World {
             }
         }
     }
+}
+
+/// The path itself, then each folder above it.
+fn with_folders(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(path), |path| Some(path.rsplit_once('/')?.0))
 }

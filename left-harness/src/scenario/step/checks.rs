@@ -1,4 +1,4 @@
-//! What must come of it: `arrives`, `settle`, `expect`; and `wait`, which checks nothing.
+//! What must come of it: `arrives`, `gone`, `settle`, `expect`; and `wait`, which checks nothing.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::super::raw::{Fields, Node, Reader};
 use super::super::units::show_duration;
 use super::super::world::{Want, World};
 use super::super::{Action, Expect};
-use super::{OneStep, Steps, WITHIN, later_on};
+use super::{OneStep, Steps, WITHIN, later, later_on};
 
 /// How long both sides must be silent, unless a scenario says otherwise.
 const QUIET: Duration = Duration::from_secs(2);
@@ -28,6 +28,20 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
             within: within?,
             name: name?,
         })
+    }
+
+    /// The opposite of `arrives`: the path is to be absent.
+    pub(super) fn gone(&mut self) -> Option<Action> {
+        let on = self.on();
+        let path = self.path_of("path");
+        if let Some((path, span)) = &path {
+            self.world().wants_gone(path, *span);
+        }
+        let within = self.within(WITHIN);
+        self.world().proves = true;
+        let (on, (path, _)) = (on?, path?);
+        let text = format!("gone {on}:{path} within {}", show_duration(within?));
+        Some(later("gone", &on, text, None))
     }
 
     fn figure_name(&mut self, node: Node<'r, 'd>) -> Option<String> {

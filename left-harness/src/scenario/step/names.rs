@@ -25,9 +25,8 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
         self.world().paths_unsure |= to.is_none();
         if let (Some(path), Some(to)) = (&path, &to) {
             for (name, known) in self.world().below(path) {
-                self.world()
-                    .paths
-                    .insert(format!("{to}{}", &name[path.len()..]), known);
+                let name = format!("{to}{}", &name[path.len()..]);
+                self.world().moved(&name, known);
             }
             if path != to {
                 self.world().gone(path);
