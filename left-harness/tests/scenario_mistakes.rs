@@ -1,5 +1,6 @@
 //! Every mistake of a scenario is told at once, where it is and with what is known.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use left_harness::scenario::{self, Action, Scenario};
@@ -79,20 +80,73 @@ fn the_quick_scenario_runs_today() {
     assert_eq!(scenario.cases[0].needs_unbuilt(), None);
 }
 
+fn guide() -> String {
+    std::fs::read_to_string(root().join("scenarios/README.md")).expect("the guide")
+}
+
+/// What `known: …` lists for the mistake that `steps` are.
+fn known(steps: &str, mistake: &str) -> Vec<String> {
+    let mistakes = scenario::parse(Path::new("x.toml"), &around(steps)).expect_err("a mistake");
+    let found = mistakes
+        .list
+        .iter()
+        .find(|found| found.message.starts_with(mistake))
+        .unwrap_or_else(|| panic!("{steps}: {mistakes}"));
+    let help = found.help.as_ref().expect("the known names");
+    let (_, names) = help.split_once("known: ").expect("the known names");
+    names.split(", ").map(str::to_owned).collect()
+}
+
 #[test]
-fn every_step_is_in_the_guide() {
-    let mistakes =
-        scenario::parse(Path::new("x.toml"), &around("{ x = 1 }")).expect_err("no such step");
-    let help = mistakes.list[0].help.as_ref().expect("the known names");
-    let guide = std::fs::read_to_string(root().join("scenarios/README.md")).expect("the guide");
-    let words = help
-        .strip_prefix("known: ")
-        .expect("the known names")
-        .split(", ");
-    let missing: Vec<&str> = words
-        .filter(|word| !guide.contains(&format!("`{word}")))
+fn every_step_and_every_key_is_in_the_guide() {
+    let guide = guide();
+    // Every other piece between backticks is code.
+    let code: BTreeSet<&str> = guide
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .flat_map(|code| code.split(|c: char| !c.is_ascii_alphanumeric()))
         .collect();
+    let words = known("{ x = 1 }", "unknown step");
+    let mut missing: Vec<String> = words
+        .iter()
+        .filter(|word| !guide.contains(&format!("`{word}")))
+        .cloned()
+        .collect();
+    for word in &words {
+        if word == "together" || word == "wait" {
+            continue;
+        }
+        let keys = known(
+            &format!("{{ {word} = {{ zzz = 1 }} }}"),
+            "unknown key `zzz`",
+        );
+        let unknown = keys.into_iter().filter(|key| !code.contains(key.as_str()));
+        missing.extend(unknown.map(|key| format!("{word}.{key}")));
+    }
     assert!(missing.is_empty(), "the guide lacks {missing:?}");
+}
+
+#[test]
+fn the_guide_has_no_step_that_does_not_exist() {
+    let guide = guide();
+    let table = guide.split("| step |").nth(1).expect("the steps");
+    let rows = table.lines().skip(2).take_while(|row| row.starts_with('|'));
+    let words = known("{ x = 1 }", "unknown step");
+    let mut count = 0;
+    for row in rows {
+        let first = row.split('|').nth(1).expect("a column");
+        // `delete`*, `mkdir`* `= { on, path }`: those that do not begin with `=`.
+        for code in first.split('`').skip(1).step_by(2) {
+            let word = code.split(' ').next().unwrap_or_default();
+            if word == "=" || word == "{" {
+                continue;
+            }
+            assert!(words.iter().any(|known| known == word), "`{word}` in {row}");
+            count += 1;
+        }
+    }
+    assert_eq!(count, words.len(), "each step has its place in the guide");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::super::world::Want;
 use super::super::{Amount, Direction, When};
 use super::{Level, OneStep};
 
-/// When a step fires, and whether the link stands still from then on until it is done.
+/// When a step fires, and whether the link stands still from then on until it has hit.
 pub(super) struct Trigger {
     pub(super) when: When,
     pub(super) hold: bool,
