@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn a_folder_stands_for_its_scenarios_but_not_for_its_adapters() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let good = "about = \"x\"\nseed = 1\nstep = [{ start = [\"a\", \"b\"] }]\n";
+        let good = "about = \"x\"\nseed = 1\nstep = [{ start = \"a\" }]\nexpect = { trees = \"identical\" }\n";
         for file in [
             "two.toml",
             "one.toml",

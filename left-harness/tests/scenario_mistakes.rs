@@ -1,8 +1,9 @@
 //! Every mistake of a scenario is told at once, where it is and with what is known.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use left_harness::scenario::{self, Scenario};
+use left_harness::scenario::{self, Action, Scenario};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -79,20 +80,73 @@ fn the_quick_scenario_runs_today() {
     assert_eq!(scenario.cases[0].needs_unbuilt(), None);
 }
 
+fn guide() -> String {
+    std::fs::read_to_string(root().join("scenarios/README.md")).expect("the guide")
+}
+
+/// What `known: …` lists for the mistake that `steps` are.
+fn known(steps: &str, mistake: &str) -> Vec<String> {
+    let mistakes = scenario::parse(Path::new("x.toml"), &around(steps)).expect_err("a mistake");
+    let found = mistakes
+        .list
+        .iter()
+        .find(|found| found.message.starts_with(mistake))
+        .unwrap_or_else(|| panic!("{steps}: {mistakes}"));
+    let help = found.help.as_ref().expect("the known names");
+    let (_, names) = help.split_once("known: ").expect("the known names");
+    names.split(", ").map(str::to_owned).collect()
+}
+
 #[test]
-fn every_step_is_in_the_guide() {
-    let mistakes =
-        scenario::parse(Path::new("x.toml"), &around("{ x = 1 }")).expect_err("no such step");
-    let help = mistakes.list[0].help.as_ref().expect("the known names");
-    let guide = std::fs::read_to_string(root().join("scenarios/README.md")).expect("the guide");
-    let words = help
-        .strip_prefix("known: ")
-        .expect("the known names")
-        .split(", ");
-    let missing: Vec<&str> = words
-        .filter(|word| !guide.contains(&format!("`{word}")))
+fn every_step_and_every_key_is_in_the_guide() {
+    let guide = guide();
+    // Every other piece between backticks is code.
+    let code: BTreeSet<&str> = guide
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .flat_map(|code| code.split(|c: char| !c.is_ascii_alphanumeric()))
         .collect();
+    let words = known("{ x = 1 }", "unknown step");
+    let mut missing: Vec<String> = words
+        .iter()
+        .filter(|word| !guide.contains(&format!("`{word}")))
+        .cloned()
+        .collect();
+    for word in &words {
+        if word == "together" || word == "wait" {
+            continue;
+        }
+        let keys = known(
+            &format!("{{ {word} = {{ zzz = 1 }} }}"),
+            "unknown key `zzz`",
+        );
+        let unknown = keys.into_iter().filter(|key| !code.contains(key.as_str()));
+        missing.extend(unknown.map(|key| format!("{word}.{key}")));
+    }
     assert!(missing.is_empty(), "the guide lacks {missing:?}");
+}
+
+#[test]
+fn the_guide_has_no_step_that_does_not_exist() {
+    let guide = guide();
+    let table = guide.split("| step |").nth(1).expect("the steps");
+    let rows = table.lines().skip(2).take_while(|row| row.starts_with('|'));
+    let words = known("{ x = 1 }", "unknown step");
+    let mut count = 0;
+    for row in rows {
+        let first = row.split('|').nth(1).expect("a column");
+        // `delete`*, `mkdir`* `= { on, path }`: those that do not begin with `=`.
+        for code in first.split('`').skip(1).step_by(2) {
+            let word = code.split(' ').next().unwrap_or_default();
+            if word == "=" || word == "{" {
+                continue;
+            }
+            assert!(words.iter().any(|known| known == word), "`{word}` in {row}");
+            count += 1;
+        }
+    }
+    assert_eq!(count, words.len(), "each step has its place in the guide");
 }
 
 #[test]
@@ -111,6 +165,74 @@ fn steps_are_the_same_in_a_list_and_as_tables() {
             .collect::<Vec<_>>()
     };
     assert_eq!(actions(list), actions(tables));
+}
+
+/// The last step of a scenario around `steps`.
+fn last(steps: &str) -> Action {
+    let scenario = scenario::parse(Path::new("x.toml"), &around(steps))
+        .unwrap_or_else(|mistakes| panic!("{steps}: {mistakes}"));
+    let steps = &scenario.cases[0].steps;
+    steps.last().expect("a step").action.clone()
+}
+
+#[test]
+fn steps_that_need_only_hosts_are_the_same_without_a_table() {
+    for (before, word) in [
+        ("{ stop = [\"a\", \"b\"] },", "start"),
+        ("", "stop"),
+        ("", "kill"),
+        (
+            "{ cut = { on = \"a\" } }, { cut = { on = \"b\" } },",
+            "heal",
+        ),
+    ] {
+        for hosts in ["\"b\"", "[\"a\", \"b\"]"] {
+            let short = last(&format!("{before} {{ {word} = {hosts} }}"));
+            let long = last(&format!("{before} {{ {word} = {{ on = {hosts} }} }}"));
+            assert_eq!(short, long, "{word}");
+        }
+    }
+}
+
+#[test]
+fn every_step_with_a_trigger_may_hold_the_link() {
+    let trigger = "when = { on = \"b\", received = 5 }, hold = true";
+    for step in [
+        "stop = { on = \"b\"",
+        "kill = { on = \"b\"",
+        "write = { on = \"a\", path = \"x\", size = 9",
+        "put = { on = \"a\", path = \"x\", from = \"Cargo.toml\"",
+        "tree = { on = \"a\", path = \"x\", files = 9, size = 9",
+        "overwrite = { on = \"a\", path = \"big.bin\", amount = 9",
+        "append = { on = \"a\", path = \"big.bin\", amount = 9",
+        "insert = { on = \"a\", path = \"big.bin\", amount = 9, at = 9",
+        "truncate = { on = \"a\", path = \"big.bin\", by = 9",
+        "delete = { on = \"a\", path = \"big.bin\"",
+        "rename = { on = \"a\", path = \"big.bin\", to = \"x\"",
+        "swap = { on = \"a\", path = \"big.bin\", with = \"big.bin\"",
+        "mkdir = { on = \"a\", path = \"x\"",
+        "link = { on = \"a\", path = \"x\", to = \"y\"",
+        "chmod = { on = \"a\", path = \"big.bin\", mode = \"600\"",
+        "touch = { on = \"a\", path = \"big.bin\"",
+        "exec = { on = \"a\", argv = [\"true\"]",
+        "cut = { on = \"b\"",
+        "fill = { on = \"b\", leave = 9",
+        "pause = { on = \"b\"",
+    ] {
+        let action = last(&format!("{{ together = [{{ {step}, {trigger} }} }}] }}"));
+        let told = action.to_string();
+        assert!(told.ends_with(", hold"), "{told}");
+        let built = step.starts_with("kill");
+        assert_eq!(action.needs_unbuilt().is_none(), built, "{told}");
+        let without = format!("{{ {step}, hold = true }} }}");
+        assert_eq!(
+            messages(&around(&without)),
+            ["`hold` needs `when`: it stops the link at the byte of the trigger"],
+            "{step}"
+        );
+    }
+    let again = "{ stop = \"b\" }, { together = [{ start = { on = \"b\", when = { on = \"a\", sent = 5 }, hold = true } }] }";
+    assert_eq!(last(again).needs_unbuilt(), Some("start with when"));
 }
 
 /// What the user sees of `text` in a file named `x.toml`.
@@ -226,6 +348,13 @@ fn every_mistake_of_a_step_is_told() {
             "{ kill = { on = \"b\", hold = true } }",
             &["`hold` needs `when`: it stops the link at the byte of the trigger"],
         ),
+        ("{ kill = 7 }", &["must be text in quotes, not a number"]),
+        ("{ kill = [\"a\", \"c\"] }", &["no host named `c`"]),
+        ("{ start = { } }", &["`start` needs `on`"]),
+        (
+            "{ stop = { on = \"b\", within = \"5s\" } }",
+            &["unknown key `within` in `stop`"],
+        ),
         (
             "{ kill = { on = \"b\", at = \"1MiB\" } }",
             &["unknown key `at` in `kill`"],
@@ -243,13 +372,19 @@ fn every_mistake_of_a_step_is_told() {
             "{ heal = \"b\" }",
             &["nothing on `b` is left to heal at this step"],
         ),
+        (
+            "{ wait = 20 }",
+            &["must be a duration such as \"60s\", not a number"],
+        ),
+        ("{ wait = \"0s\" }", &["nothing lasts no time"]),
         ("{ together = [] }", &["`together` has no steps"]),
         (
-            "{ together = [{ together = [] }, { settle = {} }, { expect = {} }] }",
+            "{ together = [{ together = [] }, { settle = {} }, { expect = {} }, { wait = \"1s\" }] }",
             &[
                 "`together` cannot stand inside `together`",
                 "`settle` cannot stand inside `together`",
                 "`expect` cannot stand inside `together`",
+                "`wait` cannot stand inside `together`",
             ],
         ),
         (
@@ -321,6 +456,107 @@ fn a_step_that_is_not_understood_puts_no_blame_on_later_ones() {
         "{ stop = \"bb\" }, { start = \"b\" }, { kill = { on = \"b\" } }",
     ));
     assert_eq!(found, ["no host named `bb`"]);
+}
+
+#[test]
+fn only_what_was_taken_away_can_be_gone() {
+    let gone = |path: &str| format!("{{ gone = {{ on = \"b\", path = \"{path}\" }} }}");
+    let check = |before: &str, path: &str, expected: &[&str]| {
+        let steps = format!("{before} {}", gone(path));
+        assert_eq!(messages(&around(&steps)), expected, "{steps}");
+    };
+    let delete = "{ delete = { on = \"a\", path = \"big.bin\" } },";
+    let write = "{ write = { on = \"a\", path = \"big.bin\", size = 1 } },";
+    let tree = "{ tree = { on = \"a\", path = \"t\", files = 2, size = 1 } },";
+    let taken = ["no step before took `big.bin` away"];
+    check("", "big.bin", &taken);
+    check("", "big.bim", &["no step before took `big.bim` away"]);
+    check(delete, "big.bin", &[]);
+    check(
+        &format!("{delete} {write}"),
+        "big.bin",
+        &["no step before took `big.bin` away"],
+    );
+    check(
+        "{ rename = { on = \"a\", path = \"big.bin\", to = \"new\" } },",
+        "big.bin",
+        &[],
+    );
+    check(
+        "{ rename = { on = \"a\", path = \"big.bin\", to = \"new\" } },",
+        "new",
+        &["no step before took `new` away"],
+    );
+    check(tree, "t/f0", &["no step before took `t/f0` away"]);
+    let gone_tree = format!("{tree} {{ delete = {{ on = \"a\", path = \"t\" }} }},");
+    check(&gone_tree, "t/f0", &[]);
+    check(
+        &format!("{gone_tree} {{ write = {{ on = \"a\", path = \"t/x\", size = 1 }} }},"),
+        "t",
+        &["`t` was written again before this step"],
+    );
+    check(
+        "{ exec = { on = \"a\", argv = [\"rm\"], changes = [\"big.bin\"] } },",
+        "big.bin",
+        &[],
+    );
+    check("{ wriet = {} },", "big.bin", &["unknown step `wriet`"]);
+    let together = format!("{{ together = [{delete} {}] }}", gone("big.bin"));
+    assert_eq!(messages(&around(&together)), [""; 0]);
+    assert_eq!(
+        last(&format!("{delete} {}", gone("big.bin"))).needs_unbuilt(),
+        Some("gone")
+    );
+    check("", "../x", &["the path `../x` leads out of the share"]);
+}
+
+#[test]
+fn each_fault_lasts_until_its_own_opposite() {
+    check_steps(&[
+        (
+            "{ cut = \"b\" }, { fill = { on = \"b\", leave = 0 } }, { pause = [\"a\", \"b\"] }, { wait = \"20s\" }, \
+             { resume = [\"a\", \"b\"] }, { free = \"b\" }, { heal = \"b\" }",
+            &[],
+        ),
+        (
+            "{ cut = \"b\" }, { free = \"b\" }, { resume = \"b\" }, { heal = \"a\" }",
+            &[
+                "nothing on `b` is left to free at this step",
+                "nothing on `b` is left to resume at this step",
+                "nothing on `a` is left to heal at this step",
+            ],
+        ),
+        (
+            "{ cut = { on = \"b\", for = \"1s\" } }, { heal = \"b\" }",
+            &["nothing on `b` is left to heal at this step"],
+        ),
+        (
+            "{ cut = \"b\" }, { cut = { on = \"b\", for = \"1s\" } }",
+            &["a `cut` of `b` lasts already at this step"],
+        ),
+        ("{ cut = \"b\" }, { heal = \"b\" }, { cut = \"b\" }", &[]),
+        (
+            "{ pause = \"b\" }, { kill = \"b\" }, { start = \"b\" }, { pause = \"b\" }",
+            &[],
+        ),
+        (
+            "{ pause = \"b\" }, { kill = \"b\" }, { resume = \"b\" }",
+            &["nothing on `b` is left to resume at this step"],
+        ),
+        // Of a fault that is not understood nobody knows whether it lasts.
+        (
+            "{ cut = { on = \"b\", for = 1 } }, { heal = \"b\" }",
+            &["must be a duration such as \"60s\", not a number"],
+        ),
+        (
+            "{ cut = \"bb\" }, { heal = \"b\" }",
+            &["no host named `bb`"],
+        ),
+        (
+            "{ cut = \"b\" }, { heal = \"bb\" }, { cut = \"b\" }",
+            &["no host named `bb`"],
+        ),
+    ]);
 }
 
 #[test]
@@ -473,8 +709,35 @@ fn every_mistake_of_the_workload_is_told() {
             &["no step before wrote `none`"],
         ),
         (
-            "{ truncate = { on = \"a\", path = \"big.bin\", amount = \"2MiB\" } }",
+            "{ truncate = { on = \"a\", path = \"big.bin\", by = \"2MiB\" } }",
             &["reaches beyond the end of the file, which has 1 MiB"],
+        ),
+        (
+            "{ truncate = { on = \"a\", path = \"big.bin\", to = \"1MiB\" } }",
+            &["cuts nothing off the file, which has 1 MiB"],
+        ),
+        (
+            "{ truncate = { on = \"a\", path = \"big.bin\", by = 0 } }",
+            &["cuts nothing off"],
+        ),
+        (
+            "{ truncate = { on = \"a\", path = \"big.bin\", to = 1, by = 1 } }",
+            &["`truncate` has either `to` or `by`"],
+        ),
+        (
+            "{ truncate = { on = \"a\", path = \"big.bin\", amount = 1 } }",
+            &[
+                "`truncate` needs `to` or `by`",
+                "unknown key `amount` in `truncate`",
+            ],
+        ),
+        (
+            "{ truncate = { on = \"a\", path = \"big.bin\", to = 7 } }, { truncate = { on = \"a\", path = \"big.bin\", by = 8 } }",
+            &["reaches beyond the end of the file, which has 7 bytes"],
+        ),
+        (
+            "{ truncate = { on = \"a\", path = \"big.bin\", to = 7 } }, { truncate = { on = \"a\", path = \"big.bin\", by = 7 } }",
+            &[],
         ),
         (
             "{ insert = { on = \"a\", path = \"big.bin\", amount = 1 } }",
@@ -501,8 +764,16 @@ fn every_mistake_of_the_workload_is_told() {
             ],
         ),
         (
-            "{ cut = { on = \"b\", way = \"up\" } }",
-            &["unknown word `up`"],
+            "{ cut = { on = \"b\", way = \"up\", how = \"hard\" } }",
+            &["unknown word `up`", "unknown word `hard`"],
+        ),
+        (
+            "{ cut = { on = \"b\", way = \"in\", how = \"reset\" } }",
+            &["a connection ends both ways: `reset` takes no `way`"],
+        ),
+        (
+            "{ cut = { on = \"b\", way = \"in\", how = \"drop\" } }",
+            &[],
         ),
         (
             "{ cut = { on = \"b\", every = \"3s\" } }",
@@ -510,7 +781,7 @@ fn every_mistake_of_the_workload_is_told() {
         ),
         (
             "{ cut = { on = \"b\", for = \"3s\", every = \"3s\", times = 2 } }",
-            &["`every` must be longer than `for`, or there is nothing between two"],
+            &["`every` counts from start to start: it must be longer than `for`"],
         ),
         (
             "{ pause = { on = \"b\", for = \"0s\" } }",

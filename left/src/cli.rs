@@ -43,7 +43,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Address of the peer: an IP address, with the port after a colon unless
-    /// it is 21000 (IPv6 with a port in brackets: [::1]:21000)
+    /// it is 21000 (an IPv6 address with a port goes in square brackets)
     #[arg(long, value_name = "PEER[:PORT]", value_parser = parse_peer, required = true)]
     pub ip: Option<SocketAddr>,
     /// The directory to keep the same; ./share is made if it is missing, any

@@ -409,6 +409,8 @@ impl Daemon {
             problems: self.reporter.problems(),
         };
         if let Err(error) = write_status(self.share.state(), &status) {
+            // A full disk, most likely; it is written once there is room.
+            self.reporter.mark_changed();
             self.reporter
                 .problem(b"status", &format!("cannot write the status file: {error}"));
         } else {

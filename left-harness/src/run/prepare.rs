@@ -151,7 +151,7 @@ async fn programs(request: &Request, sink: &EventSink) -> Result<(Program, Optio
                 done: progress.done,
                 total: progress.total,
                 unit: Unit::Items,
-                note: format!("{name}: {}", progress.crate_name),
+                note: format!("{name}: {}", progress.crates),
             });
         };
         let wanted = build::Wanted {

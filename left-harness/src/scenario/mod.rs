@@ -171,7 +171,7 @@ pub enum Action {
     },
     /// All at once, after every trigger inside is armed.
     Together(
-        /// None of them a `together`, a `settle` or an `expect`.
+        /// None of them a `together`, a `settle`, an `expect` or a `wait`.
         Vec<Step>,
     ),
     /// Wait until a path holds on `on` what was last written anywhere.
@@ -201,7 +201,7 @@ pub enum Action {
     Later {
         /// `cut`
         word: &'static str,
-        /// The hosts it is about.
+        /// The hosts it is about; none where it is about all of them.
         on: Vec<String>,
         /// The step in one line, as `Display` shows it.
         text: String,

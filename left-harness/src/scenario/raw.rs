@@ -120,6 +120,11 @@ impl<'d> Reader<'d> {
         self.note(span, message.into(), None, Basis::Present);
     }
 
+    /// Something in the file is wrong, with a word on what would be right.
+    pub(crate) fn wrong_with(&self, span: Span, message: String, help: String) {
+        self.note(span, message, Some(help), Basis::Present);
+    }
+
     /// A name in the file is not one of `names`.
     pub(crate) fn unknown<'n>(
         &self,
@@ -326,11 +331,33 @@ impl<'r, 'd> Node<'r, 'd> {
                 reader: self.reader,
                 name: name.into(),
                 at,
-                table,
+                table: Some(table),
+                alone: None,
                 asked: Vec::new(),
             }),
             _ => self.not("a table such as { on = \"a\", … }"),
         }
+    }
+
+    /// The same for a table with one chief key, whose value may stand there alone:
+    /// `kill = "b"` for `kill = { on = "b" }`.
+    pub(crate) fn fields_or(
+        self,
+        key: &'static str,
+        name: impl Into<String>,
+        at: Span,
+    ) -> Option<Fields<'r, 'd>> {
+        if let DeValue::Table(_) = self.value {
+            return self.fields(name, at);
+        }
+        Some(Fields {
+            reader: self.reader,
+            name: name.into(),
+            at,
+            table: None,
+            alone: Some((key, self)),
+            asked: Vec::new(),
+        })
     }
 
     /// The keys of a table with their places and values, in the order of the file.
@@ -420,7 +447,9 @@ pub(crate) struct Fields<'r, 'd> {
     name: String,
     /// Where a missing key is reported.
     pub(crate) at: Span,
-    table: &'d DeTable<'d>,
+    table: Option<&'d DeTable<'d>>,
+    /// The only key and its value, where there is no table.
+    alone: Option<(&'static str, Node<'r, 'd>)>,
     asked: Vec<&'static str>,
 }
 
@@ -428,14 +457,18 @@ impl<'r, 'd> Fields<'r, 'd> {
     /// The value of a key that may be absent.
     pub(crate) fn may(&mut self, key: &'static str) -> Option<Node<'r, 'd>> {
         self.asked.push(key);
-        self.table
-            .get(key)
-            .and_then(|value| self.reader.node(value))
+        if let Some((alone, node)) = self.alone
+            && alone == key
+        {
+            return Some(node);
+        }
+        let value = self.table?.get(key)?;
+        self.reader.node(value)
     }
 
     /// The value of a key that must be there.
     pub(crate) fn must(&mut self, key: &'static str) -> Option<Node<'r, 'd>> {
-        if !self.table.contains_key(key) {
+        if !self.has(key) {
             let message = format!("{} needs `{key}`", self.name);
             self.reader.missing(self.at, message, None);
         }
@@ -444,26 +477,33 @@ impl<'r, 'd> Fields<'r, 'd> {
 
     /// Whether the key stands in the table, whatever its value.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
+        self.alone.is_some_and(|(alone, _)| alone == key)
+            || self.table.is_some_and(|table| table.contains_key(key))
     }
 
     /// Where the key stands.
     pub(crate) fn place(&self, key: &str) -> Span {
+        if let Some((alone, node)) = self.alone
+            && alone == key
+        {
+            return node.span;
+        }
         self.table
-            .get_key_value(key)
+            .and_then(|table| table.get_key_value(key))
             .map_or(self.at, |(key, _)| span_of(key.span()))
     }
 
     /// No key stands in the table.
     pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.alone.is_none() && self.table.is_none_or(|table| table.is_empty())
     }
 
     /// Notes every key that nobody asked for.
     pub(crate) fn finish(self) {
         let mut unknown: Vec<(Span, &str)> = self
             .table
-            .keys()
+            .into_iter()
+            .flat_map(|table| table.keys())
             .map(|key| (span_of(key.span()), key.get_ref().as_ref()))
             .filter(|(_, key)| !self.asked.contains(key))
             .collect();

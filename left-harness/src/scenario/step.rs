@@ -9,15 +9,18 @@ use super::error::{Lines, Span, tame};
 use super::path::path_trouble;
 use super::raw::{Fields, Node, Reader};
 use super::world::{Want, World};
-use super::{Action, Amount, Step, When};
+use super::{Action, Amount, Step};
+use when::Trigger;
 
 pub(super) mod checks;
 mod faults;
 mod files;
+mod names;
+mod process;
 mod when;
 
 /// The words, in the order in which a user meets them.
-const WORDS: [&str; 26] = [
+const WORDS: [&str; 30] = [
     "start",
     "stop",
     "kill",
@@ -27,6 +30,7 @@ const WORDS: [&str; 26] = [
     "overwrite",
     "together",
     "arrives",
+    "gone",
     "settle",
     "expect",
     "append",
@@ -40,16 +44,24 @@ const WORDS: [&str; 26] = [
     "chmod",
     "touch",
     "cut",
-    "fill",
-    "pause",
     "heal",
+    "fill",
+    "free",
+    "pause",
+    "resume",
+    "wait",
     "exec",
+];
+
+/// Those that may need nothing but hosts, so that `kill = "b"` says it all.
+const SHORT: [&str; 8] = [
+    "start", "stop", "kill", "cut", "heal", "free", "pause", "resume",
 ];
 
 /// Over all cells together. Each step costs at least a round trip over SSH.
 const STEPS_MAX: usize = 10_000;
 
-/// What `settle` and `arrives` wait unless they say otherwise.
+/// What `settle`, `arrives`, `gone` and `exec` wait unless they say otherwise.
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// Reads steps against a world that they change.
@@ -124,18 +136,16 @@ impl<'r, 'd> Steps<'r, 'd> {
         value: Node<'r, 'd>,
         level: Level,
     ) -> Option<Action> {
-        if level == Level::Together && matches!(word, "together" | "settle" | "expect") {
+        if level == Level::Together && matches!(word, "together" | "settle" | "expect" | "wait") {
             self.reader
                 .wrong(at, format!("`{word}` cannot stand inside `together`"));
             return None;
         }
-        if let "start" | "stop" | "heal" | "together" = word {
-            return match word {
-                "start" => self.start(value),
-                "stop" => self.stop(value),
-                "heal" => self.heal(value),
-                _ => self.together(value, at),
-            };
+        if word == "together" {
+            return self.together(value, at);
+        }
+        if word == "wait" {
+            return self.wait(value);
         }
         if !WORDS.contains(&word) {
             let message = format!("unknown step `{}`", tame(word));
@@ -143,7 +153,12 @@ impl<'r, 'd> Steps<'r, 'd> {
             self.world.lost_track();
             return None;
         }
-        let Some(fields) = value.fields(format!("`{word}`"), at) else {
+        let name = format!("`{word}`");
+        let fields = match SHORT.contains(&word) {
+            true => value.fields_or("on", name, at),
+            false => value.fields(name, at),
+        };
+        let Some(fields) = fields else {
             self.world.lost_track();
             return None;
         };
@@ -153,12 +168,15 @@ impl<'r, 'd> Steps<'r, 'd> {
             steps: self,
         };
         let action = match word {
+            "start" => one.start(),
+            "stop" => one.stop(),
             "kill" => one.kill(),
             "write" => one.write(),
             "put" => one.put(),
             "tree" => one.tree(),
             "overwrite" => one.overwrite(),
             "arrives" => one.arrives(),
+            "gone" => one.gone(),
             "settle" => one.settle(),
             "expect" => one.expect(),
             "append" => one.append(),
@@ -174,52 +192,13 @@ impl<'r, 'd> Steps<'r, 'd> {
             "cut" => one.cut(),
             "fill" => one.fill(),
             "pause" => one.pause(),
+            "heal" => one.heal(),
+            "free" => one.free(),
+            "resume" => one.resume(),
             _ => one.exec(),
         };
         one.fields.finish();
         action
-    }
-
-    fn start(&mut self, value: Node<'r, 'd>) -> Option<Action> {
-        let on = self.hosts(value);
-        self.world.running_unsure |= on.is_none();
-        let on = on?;
-        for host in &on {
-            if self.world.started(host).is_none() {
-                self.reader.missing(
-                    value.span,
-                    format!("`{host}` runs already at this step"),
-                    None,
-                );
-            }
-        }
-        Some(Action::Start { on })
-    }
-
-    fn stop(&mut self, value: Node<'r, 'd>) -> Option<Action> {
-        let on = self.ending(value)?;
-        Some(Action::Stop { on })
-    }
-
-    fn heal(&mut self, value: Node<'r, 'd>) -> Option<Action> {
-        let on = self.hosts(value)?;
-        for host in &on {
-            if self.world.healed(host).is_none() {
-                let help =
-                    "cut, fill and pause without `for` last until they are healed".to_owned();
-                self.reader.missing(
-                    value.span,
-                    format!("nothing on `{host}` is left to heal at this step"),
-                    Some(help),
-                );
-            }
-        }
-        let text = format!("heal {}", on.join(", "));
-        Some(Action::Later {
-            word: "heal",
-            on,
-            text,
-        })
     }
 
     fn together(&mut self, value: Node<'r, 'd>, at: Span) -> Option<Action> {
@@ -237,43 +216,6 @@ impl<'r, 'd> Steps<'r, 'd> {
             steps.extend(self.step(node, Level::Together));
         }
         Some(Action::Together(steps))
-    }
-
-    /// Hosts that must run now and will not afterwards.
-    fn ending(&mut self, value: Node<'r, 'd>) -> Option<Vec<String>> {
-        let on = self.hosts(value);
-        self.world.running_unsure |= on.is_none();
-        let on = on?;
-        for host in &on {
-            self.world.wants_running(host, value.span);
-            self.world.ended(host);
-        }
-        Some(on)
-    }
-
-    /// One host or a list of them, all different.
-    fn hosts(&self, value: Node<'r, 'd>) -> Option<Vec<String>> {
-        let nodes = value.one_or_list()?;
-        if nodes.is_empty() {
-            self.reader.wrong(value.span, "names no host");
-            return None;
-        }
-        let mut hosts = Vec::new();
-        let mut whole = true;
-        for node in nodes {
-            match self.host(node) {
-                Some(host) if hosts.contains(&host) => {
-                    self.reader.wrong(
-                        node.span,
-                        format!("`{host}` stands here for the second time"),
-                    );
-                    whole = false;
-                }
-                Some(host) => hosts.push(host),
-                None => whole = false,
-            }
-        }
-        whole.then_some(hosts)
     }
 
     fn host(&self, node: Node<'r, 'd>) -> Option<String> {
@@ -320,6 +262,30 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
     fn on(&mut self) -> Option<String> {
         let node = self.fields.must("on")?;
         self.steps.host(node)
+    }
+
+    /// One host or a list of them, all different, with their places.
+    fn hosts(&mut self) -> Option<Vec<(String, Span)>> {
+        let value = self.fields.must("on")?;
+        let nodes = value.one_or_list()?;
+        if nodes.is_empty() {
+            self.steps.reader.wrong(value.span, "names no host");
+            return None;
+        }
+        let mut hosts: Vec<(String, Span)> = Vec::new();
+        let mut whole = true;
+        for node in nodes {
+            match self.steps.host(node) {
+                Some(host) if hosts.iter().any(|(other, _)| *other == host) => {
+                    let message = format!("`{host}` stands here for the second time");
+                    self.steps.reader.wrong(node.span, message);
+                    whole = false;
+                }
+                Some(host) => hosts.push((host, node.span)),
+                None => whole = false,
+            }
+        }
+        whole.then_some(hosts)
     }
 
     fn path_of(&mut self, key: &'static str) -> Option<(String, Span)> {
@@ -381,10 +347,15 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
     }
 }
 
-fn later(word: &'static str, on: &str, text: String, when: Option<When>) -> Action {
-    let on = vec![on.to_owned()];
-    let text = match when {
-        Some(when) => format!("{text} {}", when.beside(&on)),
+/// A step on one host that is checked and cannot be carried out yet.
+fn later(word: &'static str, on: &str, text: String, trigger: Option<Trigger>) -> Action {
+    later_on(word, vec![on.to_owned()], text, trigger)
+}
+
+/// The same on any number of hosts.
+fn later_on(word: &'static str, on: Vec<String>, text: String, trigger: Option<Trigger>) -> Action {
+    let text = match trigger {
+        Some(trigger) => format!("{text} {}", trigger.beside(&on)),
         None => text,
     };
     Action::Later { word, on, text }

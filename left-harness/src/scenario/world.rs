@@ -21,12 +21,36 @@ pub(super) enum Known {
     Anything,
 }
 
+/// What can be wrong with a host for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fault {
+    /// It is off the network.
+    Cut,
+    /// The disk of its share is full.
+    Full,
+    /// Its program stands still.
+    Paused,
+}
+
+impl Fault {
+    /// The word that begins it and the word that ends it.
+    pub(super) fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Fault::Cut => ("cut", "heal"),
+            Fault::Full => ("fill", "free"),
+            Fault::Paused => ("pause", "resume"),
+        }
+    }
+}
+
 /// What a step wants of a path.
 pub(super) enum Want {
     /// That it exists.
     Something,
     /// That it is a file of at least so many bytes.
     Reach { amount: Amount, at: Option<u64> },
+    /// That it is a file of more than so many bytes.
+    Beyond(u64),
     /// That its size is known, and reaches a trigger.
     Size(Amount),
 }
@@ -39,6 +63,11 @@ enum Check {
         want: Want,
         then: Option<Known>,
     },
+    /// That nothing is left there.
+    Gone {
+        path: String,
+        span: Span,
+    },
     Running {
         host: String,
         span: Span,
@@ -49,10 +78,12 @@ enum Check {
 #[derive(Default)]
 pub(super) struct World {
     pub(super) paths: BTreeMap<String, Known>,
+    /// What was there once and was taken away, with all below it.
+    removed: BTreeSet<String>,
     /// Hosts whose SUT runs.
     running: BTreeSet<String>,
-    /// Hosts with a fault that nothing but `heal` ends.
-    faulty: BTreeSet<String>,
+    /// Hosts with a fault that nothing but its opposite ends.
+    faulty: BTreeSet<(Fault, String)>,
     /// What `as` has named.
     pub(super) names: BTreeSet<String>,
     /// Something is written that the other side must get.
@@ -67,6 +98,8 @@ pub(super) struct World {
     pub(super) paths_unsure: bool,
     /// A step could not be understood, and it may have started or killed anything.
     pub(super) running_unsure: bool,
+    /// A step could not be understood, and it may have begun or ended any fault.
+    pub(super) faults_unsure: bool,
     checks: Vec<Check>,
     gone: Vec<String>,
     ended: Vec<String>,
@@ -78,11 +111,20 @@ impl World {
     pub(super) fn lost_track(&mut self) {
         self.paths_unsure = true;
         self.running_unsure = true;
+        self.faults_unsure = true;
     }
 
     pub(super) fn written(&mut self, path: &str, what: Known) {
-        self.paths.insert(path.to_owned(), what);
+        self.moved(path, what);
         self.transfers = true;
+    }
+
+    /// What was written before is there now.
+    pub(super) fn moved(&mut self, path: &str, what: Known) {
+        self.paths.insert(path.to_owned(), what);
+        let inside = format!("{path}/");
+        self.removed
+            .retain(|name| name != path && !name.starts_with(&inside));
     }
 
     pub(super) fn written_with(&mut self, path: &str, size: Option<u64>, content: Content) {
@@ -103,14 +145,13 @@ impl World {
         let direct = self.paths.get(path).copied();
         direct.or_else(|| {
             // A file of a `tree` has no entry of its own.
-            let mut above = path;
-            while let Some((parent, _)) = above.rsplit_once('/') {
-                match self.paths.get(parent) {
-                    Some(Known::Folder(_) | Known::Anything) => return Some(Known::Anything),
-                    _ => above = parent,
-                }
-            }
-            None
+            with_folders(path)
+                .skip(1)
+                .any(|above| {
+                    let known = self.paths.get(above);
+                    matches!(known, Some(Known::Folder(_) | Known::Anything))
+                })
+                .then_some(Known::Anything)
         })
     }
 
@@ -134,6 +175,14 @@ impl World {
         });
     }
 
+    /// The path must be absent once the step, or the `together` around it, has ended.
+    pub(super) fn wants_gone(&mut self, path: &str, span: Span) {
+        self.checks.push(Check::Gone {
+            path: path.to_owned(),
+            span,
+        });
+    }
+
     pub(super) fn wants_running(&mut self, host: &str, span: Span) {
         self.checks.push(Check::Running {
             host: host.to_owned(),
@@ -152,19 +201,26 @@ impl World {
         self.ended.push(host.to_owned());
     }
 
-    pub(super) fn broken(&mut self, host: &str) {
-        self.faulty.insert(host.to_owned());
+    /// A fault has begun that lasts until its opposite.
+    pub(super) fn broken(&mut self, fault: Fault, host: &str) {
+        self.faulty.insert((fault, host.to_owned()));
     }
 
-    /// `None` when there was nothing to heal.
-    pub(super) fn healed(&mut self, host: &str) -> Option<()> {
-        let was = self.faulty.remove(host);
-        (was || self.running_unsure).then_some(())
+    /// Whether no such fault lasts there, as far as is known.
+    pub(super) fn is_free_of(&self, fault: Fault, host: &str) -> bool {
+        self.faults_unsure || !self.faulty.contains(&(fault, host.to_owned()))
+    }
+
+    /// `None` when there was nothing to end.
+    pub(super) fn healed(&mut self, fault: Fault, host: &str) -> Option<()> {
+        let was = self.faulty.remove(&(fault, host.to_owned()));
+        (was || self.faults_unsure).then_some(())
     }
 
     /// A step at the top has ended: what its members wanted of each other is checked,
     /// then what they took away is gone.
     pub(super) fn step_ended(&mut self, reader: &Reader<'_>) {
+        let mut absent = Vec::new();
         for check in std::mem::take(&mut self.checks) {
             match check {
                 Check::Path {
@@ -176,6 +232,7 @@ impl World {
                     let what = then.or_else(|| self.get(&path));
                     self.check_path(reader, &path, span, want, what);
                 }
+                Check::Gone { path, span } => absent.push((path, span)),
                 Check::Running { host, span } => {
                     if !self.running.contains(&host) && !self.running_unsure {
                         reader.missing(span, format!("`{host}` does not run at this step"), None);
@@ -187,10 +244,34 @@ impl World {
             for (path, _) in self.below(&path) {
                 self.paths.remove(&path);
             }
+            self.removed.insert(path);
+        }
+        for (path, span) in absent {
+            self.check_gone(reader, &path, span);
         }
         for host in std::mem::take(&mut self.ended) {
             self.running.remove(&host);
+            // What stood still is gone with its process.
+            self.faulty.remove(&(Fault::Paused, host));
         }
+    }
+
+    fn check_gone(&self, reader: &Reader<'_>, path: &str, span: Span) {
+        let is_removed = with_folders(path).any(|name| self.removed.contains(name));
+        // A command may have taken away what it is said to change.
+        let is_anything =
+            with_folders(path).any(|name| self.paths.get(name) == Some(&Known::Anything));
+        let is_there = !self.below(path).is_empty();
+        if self.paths_unsure || is_anything || (is_removed && !is_there) {
+            return;
+        }
+        let path = super::error::tame(path);
+        let message = match is_removed {
+            true => format!("`{path}` was written again before this step"),
+            false => format!("no step before took `{path}` away"),
+        };
+        let help = "`delete` and `rename` take a path away".to_owned();
+        reader.missing(span, message, Some(help));
     }
 
     fn check_path(
@@ -213,7 +294,8 @@ impl World {
             return;
         };
         match (want, what) {
-            (Want::Something, _) | (Want::Reach { .. }, Known::Anything | Known::File(None)) => {}
+            (Want::Something, _)
+            | (Want::Reach { .. } | Want::Beyond(_), Known::Anything | Known::File(None)) => {}
             (Want::Reach { amount, at }, Known::File(Some(size))) => {
                 let bytes = amount.of(size);
                 if at.unwrap_or(0).saturating_add(bytes) > size {
@@ -224,7 +306,14 @@ impl World {
                     );
                 }
             }
-            (Want::Reach { .. }, Known::Folder(_) | Known::Link) => {
+            (Want::Beyond(to), Known::File(Some(size))) => {
+                if to >= size {
+                    let size = show_size(size);
+                    let message = format!("cuts nothing off the file, which has {size}");
+                    reader.wrong(span, message);
+                }
+            }
+            (Want::Reach { .. } | Want::Beyond(_), Known::Folder(_) | Known::Link) => {
                 reader.wrong(span, "is no file, so that it has no bytes to change");
             }
             (Want::Size(amount), Known::File(Some(size)) | Known::Folder(Some(size))) => {
@@ -243,4 +332,9 @@ impl World {
             }
         }
     }
+}
+
+/// The path itself, then each folder above it.
+fn with_folders(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(path), |path| Some(path.rsplit_once('/')?.0))
 }

@@ -3,7 +3,7 @@
 //! what it promises. Nothing else in the harness knows one program from another.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::scenario::error::{Mistakes, Span, known, tame};
@@ -19,8 +19,6 @@ pub struct Adapter {
     pub about: String,
     /// What is built for the hosts; `None` for a program that is there already.
     pub build: Option<Build>,
-    /// Further files that are deployed beside the program.
-    pub deploy: Vec<PathBuf>,
     /// When a started program counts as ready.
     pub ready: Ready,
     /// How it is asked to end.
@@ -257,8 +255,6 @@ fn adapter<'d>(file: &Path, reader: &Reader<'d>, root: Node<'_, 'd>) -> Option<A
     let about = fields.must("about").and_then(Node::text);
     let build =
         table(&mut fields, "build", |fields| Some(Some(build(fields)?))).unwrap_or(Some(None));
-    let deploy = table(&mut fields, "deploy", |fields| deploy(file, reader, fields))
-        .unwrap_or(Some(Vec::new()));
     if !fields.has("start") {
         fields.must("start");
     }
@@ -300,7 +296,6 @@ fn adapter<'d>(file: &Path, reader: &Reader<'d>, root: Node<'_, 'd>) -> Option<A
         name: file.file_stem()?.to_string_lossy().into_owned(),
         about: about?.to_owned(),
         build,
-        deploy: deploy?,
         ready,
         stop: stop?,
         private,
@@ -335,25 +330,6 @@ fn build(fields: &mut Fields<'_, '_>) -> Option<Build> {
         package: package?.to_owned(),
         binary: binary?.to_owned(),
     })
-}
-
-fn deploy(file: &Path, reader: &Reader<'_>, fields: &mut Fields<'_, '_>) -> Option<Vec<PathBuf>> {
-    let folder = file.parent().unwrap_or(Path::new(""));
-    let mut files = Vec::new();
-    for node in fields.must("files")?.list("a list of files")? {
-        let Some(name) = node.text() else {
-            continue;
-        };
-        let path = folder.join(name);
-        if Path::new(name).is_absolute() || !path.is_file() {
-            reader.wrong(
-                node.span,
-                format!("no file `{}` lies beside the adapter", tame(name)),
-            );
-        }
-        files.push(path);
-    }
-    Some(files)
 }
 
 fn start(reader: &Reader<'_>, fields: &mut Fields<'_, '_>) -> Option<(Vec<Template>, Ready)> {
@@ -541,6 +517,8 @@ parts = ["../x"]
 panik = []
 [promise]
 conflicts = "none"
+[deploy]
+files = ["x"]
 "#;
         let expected = [
             "unknown placeholder `{shar}`",
@@ -552,6 +530,7 @@ conflicts = "none"
             "the path `../x` leads out of the share",
             "unknown key `panik` in [log]",
             "unknown word `none`",
+            "unknown key `deploy` in the adapter",
         ];
         assert_eq!(mistakes(text), expected);
     }

@@ -5,7 +5,7 @@
 //! the editor; else the folder the harness itself lies in (an installed copy).
 //! A program is built at most once a process, and never by a build script.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,8 +14,8 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::Mutex;
 
 /// The cargo package and binary of the probe.
@@ -24,12 +24,12 @@ pub const PROBE: &str = "left-harness-probe";
 /// What cargo has done so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildProgress {
-    /// Crates done, fresh ones included.
+    /// Units done, by cargo's own count.
     pub done: u64,
-    /// Crates in all; 0 when cargo could not say.
+    /// Units in all.
     pub total: u64,
-    /// The crate that was done last.
-    pub crate_name: String,
+    /// The crates being compiled: `redb, clap`.
+    pub crates: String,
 }
 
 /// A program for hosts.
@@ -127,70 +127,45 @@ async fn build(
 ) -> Result<PathBuf> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let total = count_crates(&cargo, workspace, package, &target)
-        .await
-        .unwrap_or(0);
-
-    let mut child = start(&cargo, workspace, package, &target)?;
+    let mut child = start(&cargo, workspace, &target, [package, binary])?;
     let group = Group(child.id().and_then(|id| Pid::from_raw(id as i32)));
     let stdout = child
         .stdout
         .take()
         .context("cargo has no standard output")?;
     let stderr = child.stderr.take().context("cargo has no standard error")?;
-    let complaints = tokio::spawn(last_lines(stderr));
-
-    let mut executable = None;
-    let mut done = 0;
-    let mut lines = BufReader::new(stdout).lines();
-    while let Some(line) = lines.next_line().await? {
-        let Ok(message) = serde_json::from_str::<Message>(&line) else {
-            continue;
-        };
-        if message.reason != "compiler-artifact" {
-            continue;
-        }
-        done += 1;
-        let crate_name = message.target.map(|target| target.name).unwrap_or_default();
-        if crate_name == binary {
-            executable = message.executable.or(executable);
-        }
-        on_progress(BuildProgress {
-            done: done.min(total.max(1)),
-            total,
-            crate_name,
-        });
-    }
+    let (executable, complaints) =
+        tokio::join!(find_executable(stdout, binary), follow(stderr, on_progress));
     let status = child.wait().await?;
     group.has_ended();
-    let complaints = complaints.await.unwrap_or_default();
     if !status.success() {
         bail!(
             "cannot build {package} (cargo: {status}):\n{}",
-            complaints.join("\n")
+            complaints?.join("\n")
         );
     }
-    executable.with_context(|| format!("cargo built {package} but named no program"))
+    executable?.with_context(|| format!("cargo built {package} but named no program {binary}"))
 }
 
-fn start(cargo: &OsStr, workspace: &Path, package: &str, target: &str) -> Result<Child> {
+fn start(
+    cargo: &OsStr,
+    workspace: &Path,
+    target: &str,
+    [package, binary]: [&str; 2],
+) -> Result<Child> {
     Command::new(cargo)
         .current_dir(workspace)
-        .args([
-            "build",
-            "--locked",
-            "--profile",
-            "deploy",
-            "--target",
-            target,
-            "-p",
-            package,
-        ])
+        .args(["build", "--locked", "--profile", "deploy"])
+        .args(["--target", target, "-p", package, "--bin", binary])
         .arg("--message-format=json-render-diagnostics")
         // Only for this child: in .cargo/config.toml a static runtime would break
         // procedural macros and build scripts.
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        // cargo alone knows how much there is to do; its bar tells it.
+        .env("CARGO_TERM_PROGRESS_WHEN", "always")
+        .env("CARGO_TERM_PROGRESS_WIDTH", "100")
+        .env("CARGO_TERM_COLOR", "never")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -226,9 +201,68 @@ impl Drop for Group {
     }
 }
 
+/// The program that cargo says it made.
+async fn find_executable(stdout: ChildStdout, binary: &str) -> Result<Option<PathBuf>> {
+    let mut executable = None;
+    let mut lines = BufReader::new(stdout).lines();
+    while let Some(line) = lines.next_line().await? {
+        let Ok(message) = serde_json::from_str::<Message>(&line) else {
+            continue;
+        };
+        if message.target.is_some_and(|target| target.name == binary) {
+            executable = message.executable.or(executable);
+        }
+    }
+    Ok(executable)
+}
+
+/// Follows cargo's bar; returns the last lines of what else it said.
+async fn follow(
+    stderr: ChildStderr,
+    on_progress: &(dyn Fn(BuildProgress) + Sync),
+) -> Result<Vec<String>> {
+    const LINES_MAX: usize = 40;
+    const LINE_BYTES_MAX: u64 = 64 * 1024;
+    let mut kept = VecDeque::new();
+    let mut reader = BufReader::new(stderr);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // A bar ends in a carriage return, so one line may hold several of them.
+        let mut bounded = (&mut reader).take(LINE_BYTES_MAX);
+        if bounded.read_until(b'\r', &mut line).await? == 0 {
+            return Ok(kept.into());
+        }
+        for text in String::from_utf8_lossy(&line).lines() {
+            if let Some(progress) = bar(text) {
+                on_progress(progress);
+            } else if !text.trim().is_empty() {
+                if kept.len() == LINES_MAX {
+                    kept.pop_front();
+                }
+                kept.push_back(text.trim_end().to_owned());
+            }
+        }
+    }
+}
+
+/// `    Building [=====>   ] 15/16: redb, clap`
+fn bar(line: &str) -> Option<BuildProgress> {
+    let (_, counts) = line
+        .trim_start()
+        .strip_prefix("Building [")?
+        .split_once("] ")?;
+    let (counts, crates) = counts.split_once(':').unwrap_or((counts, ""));
+    let (done, total) = counts.trim().split_once('/')?;
+    Some(BuildProgress {
+        done: done.parse().ok()?,
+        total: total.parse().ok()?,
+        crates: crates.trim().to_owned(),
+    })
+}
+
 #[derive(Deserialize)]
 struct Message {
-    reason: String,
     target: Option<Target>,
     executable: Option<PathBuf>,
 }
@@ -238,35 +272,28 @@ struct Target {
     name: String,
 }
 
-/// About how many crates a build goes through: build scripts count apart, so this
-/// is a lower bound that is good enough for a bar.
-async fn count_crates(cargo: &OsStr, workspace: &Path, package: &str, target: &str) -> Option<u64> {
-    let output = Command::new(cargo)
-        .current_dir(workspace)
-        .args(["tree", "--locked", "--target", target, "-p", package])
-        .args(["-e", "normal,build", "--prefix", "none", "--no-dedupe"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let crates: std::collections::BTreeSet<&str> =
-        text.lines().filter(|line| !line.is_empty()).collect();
-    Some(crates.len() as u64)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The last lines of a program's complaints: enough to see why it failed.
-async fn last_lines(stderr: tokio::process::ChildStderr) -> Vec<String> {
-    const LINES_MAX: usize = 40;
-    let mut kept = std::collections::VecDeque::new();
-    let mut lines = BufReader::new(stderr).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        if kept.len() == LINES_MAX {
-            kept.pop_front();
+    #[test]
+    fn the_bar_of_cargo_is_read_and_nothing_else_is_taken_for_one() {
+        let read = bar("    Building [========>    ] 15/16: redb, left(bin)     ").expect("a bar");
+        assert_eq!(
+            (read.done, read.total, read.crates.as_str()),
+            (15, 16, "redb, left(bin)")
+        );
+        assert_eq!(
+            bar("    Building [=>  ] 3/43").map(|read| read.total),
+            Some(43)
+        );
+        for other in [
+            "   Compiling redb v4.6.0",
+            "error: x",
+            "Building [",
+            "Building [] a/b: c",
+        ] {
+            assert_eq!(bar(other), None, "{other}");
         }
-        kept.push_back(line);
     }
-    kept.into()
 }

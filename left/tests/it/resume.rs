@@ -115,3 +115,19 @@ fn a_file_replaced_while_it_is_sent_arrives_in_its_new_form() {
             == 0
     });
 }
+
+#[test]
+fn a_peer_that_comes_and_goes_gets_everything() {
+    let mut pair = Pair::started();
+    for n in 0..10 {
+        pair.b.kill();
+        let name = format!("file-{n}");
+        pair.a.write(&name, &noise(&name, 1000));
+        pair.b.write(format!("back-{n}"), b"content");
+        pair.b.start();
+        pair.wait("both have both", || {
+            pair.b.share.join(&name).exists() && pair.a.share.join(format!("back-{n}")).exists()
+        });
+    }
+    pair.settle();
+}

@@ -1,4 +1,4 @@
-//! What must come of it: `arrives`, `settle`, `expect`.
+//! What must come of it: `arrives`, `gone`, `settle`, `expect`; and `wait`, which checks nothing.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::super::raw::{Fields, Node, Reader};
 use super::super::units::show_duration;
 use super::super::world::{Want, World};
 use super::super::{Action, Expect};
-use super::{OneStep, WITHIN};
+use super::{OneStep, Steps, WITHIN, later, later_on};
 
 /// How long both sides must be silent, unless a scenario says otherwise.
 const QUIET: Duration = Duration::from_secs(2);
@@ -28,6 +28,20 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
             within: within?,
             name: name?,
         })
+    }
+
+    /// The opposite of `arrives`: the path is to be absent.
+    pub(super) fn gone(&mut self) -> Option<Action> {
+        let on = self.on();
+        let path = self.path_of("path");
+        if let Some((path, span)) = &path {
+            self.world().wants_gone(path, *span);
+        }
+        let within = self.within(WITHIN);
+        self.world().proves = true;
+        let (on, (path, _)) = (on?, path?);
+        let text = format!("gone {on}:{path} within {}", show_duration(within?));
+        Some(later("gone", &on, text, None))
     }
 
     fn figure_name(&mut self, node: Node<'r, 'd>) -> Option<String> {
@@ -66,6 +80,18 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
 
     pub(super) fn expect(&mut self) -> Option<Action> {
         expect(&mut self.fields, self.steps.reader, &mut self.steps.world).map(Action::Expect)
+    }
+}
+
+impl<'r, 'd> Steps<'r, 'd> {
+    /// Lets a state last.
+    pub(super) fn wait(&mut self, value: Node<'r, 'd>) -> Option<Action> {
+        let lasts = value.duration()?;
+        if lasts.is_zero() {
+            self.reader.wrong(value.span, "nothing lasts no time");
+        }
+        let text = format!("wait {}", show_duration(lasts));
+        Some(later_on("wait", Vec::new(), text, None))
     }
 }
 

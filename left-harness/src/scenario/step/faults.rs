@@ -1,11 +1,14 @@
-//! What goes wrong: processes that die or stand still, links that break, full disks.
+//! What goes wrong for a while: links that are cut, disks that are full, processes
+//! that stand still; and the opposites that end it.
 
 use std::time::Duration;
 
 use super::super::Action;
 use super::super::raw::Node;
 use super::super::units::{show_duration, show_size};
-use super::OneStep;
+use super::super::world::Fault;
+use super::process::names;
+use super::{OneStep, later_on};
 
 /// How long a fault lasts, and how often.
 struct Spell {
@@ -14,88 +17,102 @@ struct Spell {
 }
 
 impl<'r, 'd> OneStep<'_, 'r, 'd> {
-    pub(super) fn kill(&mut self) -> Option<Action> {
-        let on = match self.fields.must("on") {
-            Some(node) => self.steps.ending(node),
-            None => None,
-        };
-        let when = self.when(on.as_deref());
-        let hold = match self.fields.may("hold") {
-            Some(node) => {
-                let hold = node.flag();
-                if hold == Some(true) && !self.fields.has("when") {
-                    let at = self.fields.place("hold");
-                    self.steps.reader.wrong(
-                        at,
-                        "`hold` needs `when`: it stops the link at the byte of the trigger",
-                    );
-                }
-                hold
-            }
-            None => Some(false),
-        };
-        Some(Action::Kill {
-            on: on?,
-            when: when?,
-            hold: hold?,
-        })
-    }
-
     pub(super) fn cut(&mut self) -> Option<Action> {
-        let on = self.on();
         let ways = [("both", ""), ("in", ", inwards"), ("out", ", outwards")];
         let way = self
             .fields
             .may("way")
             .map_or(Some(""), |node| node.word(&ways));
-        self.fault("cut", on, |on| Some(format!("cut {on} off{}", way?)))
+        let hows = [("drop", ""), ("reset", ", connections reset")];
+        let how = self
+            .fields
+            .may("how")
+            .map_or(Some(""), |node| node.word(&hows));
+        if let (Some(way), Some(how)) = (way, how)
+            && !way.is_empty()
+            && !how.is_empty()
+        {
+            let at = self.fields.place("how");
+            self.steps
+                .reader
+                .wrong(at, "a connection ends both ways: `reset` takes no `way`");
+        }
+        self.inject(Fault::Cut, |on| {
+            Some(format!("cut {on} off{}{}", way?, how?))
+        })
     }
 
     pub(super) fn fill(&mut self) -> Option<Action> {
-        let on = self.on();
         let leave = self.fields.must("leave").and_then(Node::size);
-        self.fault("fill", on, |on| {
-            Some(format!(
-                "fill the disk of {on}, leave {}",
-                show_size(leave?)
-            ))
+        self.inject(Fault::Full, |on| {
+            let leave = show_size(leave?);
+            Some(format!("fill the disk of {on}, leave {leave}"))
         })
     }
 
     pub(super) fn pause(&mut self) -> Option<Action> {
-        let on = self.on();
-        if let Some(host) = &on {
-            let at = self.fields.place("on");
-            self.world().wants_running(host, at);
-        }
-        self.fault("pause", on, |on| Some(format!("pause {on}")))
+        self.inject(Fault::Paused, |on| Some(format!("pause {on}")))
     }
 
-    fn fault(
+    pub(super) fn heal(&mut self) -> Option<Action> {
+        self.end_fault(Fault::Cut)
+    }
+
+    pub(super) fn free(&mut self) -> Option<Action> {
+        self.end_fault(Fault::Full)
+    }
+
+    pub(super) fn resume(&mut self) -> Option<Action> {
+        self.end_fault(Fault::Paused)
+    }
+
+    fn inject(
         &mut self,
-        word: &'static str,
-        on: Option<String>,
+        fault: Fault,
         text: impl FnOnce(&str) -> Option<String>,
     ) -> Option<Action> {
-        let when = self.when(on.as_ref().map(std::slice::from_ref));
+        let on = self.hosts();
         let spell = self.spell();
-        // A spell that cannot be read may be endless; then a later `heal` is right.
-        let endless = spell.as_ref().is_none_or(|spell| spell.lasts.is_none());
-        if let (Some(host), true) = (&on, endless) {
-            self.world().broken(host);
+        let lasting = spell.as_ref().is_some_and(|spell| spell.lasts.is_none());
+        // What cannot be read may last on any host: no later step is to blame.
+        self.world().faults_unsure |= on.is_none() || spell.is_none();
+        let (word, opposite) = fault.words();
+        for (host, span) in on.iter().flatten() {
+            if fault == Fault::Paused {
+                self.world().wants_running(host, *span);
+            }
+            if !self.world().is_free_of(fault, host) {
+                let message = format!("a `{word}` of `{host}` lasts already at this step");
+                let help = format!("it lasts until `{opposite}`");
+                self.steps.reader.wrong_with(*span, message, help);
+            }
+            if lasting {
+                self.world().broken(fault, host);
+            }
         }
-        self.world().running_unsure |= on.is_none();
-        let (on, when, spell) = (on?, when?, spell?);
-        let (text, spell) = (text(&on)?, spell.text);
-        let text = match when {
-            Some(when) => format!("{text} {}{spell}", when.beside(std::slice::from_ref(&on))),
-            None => format!("{text}{spell}"),
-        };
-        Some(Action::Later {
-            word,
-            on: vec![on],
-            text,
-        })
+        let on = on.map(names);
+        let trigger = self.trigger(on.as_deref());
+        let (on, trigger, spell) = (on?, trigger?, spell?);
+        let text = format!("{}{}", text(&on.join(", "))?, spell.text);
+        Some(later_on(word, on, text, trigger))
+    }
+
+    fn end_fault(&mut self, fault: Fault) -> Option<Action> {
+        let on = self.hosts();
+        self.world().faults_unsure |= on.is_none();
+        let (word, opposite) = fault.words();
+        for (host, span) in on.iter().flatten() {
+            if self.world().healed(fault, host).is_none() {
+                let message = format!("nothing on `{host}` is left to {opposite} at this step");
+                let help = format!("`{word}` without `for` lasts until `{opposite}`");
+                self.steps.reader.missing(*span, message, Some(help));
+            }
+        }
+        let on = on.map(names);
+        let trigger = self.trigger(on.as_deref());
+        let (on, trigger) = (on?, trigger?);
+        let text = format!("{opposite} {}", on.join(", "));
+        Some(later_on(opposite, on, text, trigger))
     }
 
     fn spell(&mut self) -> Option<Spell> {
@@ -133,13 +150,13 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
                     let at = self.fields.place("every");
                     self.steps.reader.wrong(
                         at,
-                        "`every` must be longer than `for`, or there is nothing between two",
+                        "`every` counts from start to start: it must be longer than `for`",
                     );
                 }
                 let (shown, every) = (show_duration(lasts), show_duration(every));
                 Some(Spell {
                     lasts: Some(lasts),
-                    text: format!(", for {shown} every {every}, {times} times"),
+                    text: format!(", for {shown}, {times} times every {every}"),
                 })
             }
         }

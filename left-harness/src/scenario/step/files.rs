@@ -6,7 +6,8 @@ use super::super::error::tame;
 use super::super::raw::Node;
 use super::super::units::show_size;
 use super::super::world::{Known, Want};
-use super::super::{Action, Amount, Content, How, When};
+use super::super::{Action, Amount, Content, How};
+use super::when::Trigger;
 use super::{OneStep, WITHIN, later};
 
 /// More small files than any hazard of the library asks for.
@@ -35,7 +36,7 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
             self.world()
                 .written_with(path, size, content.unwrap_or(Content::Random));
         }
-        let when = self.trigger(on.as_deref())?;
+        let trigger = self.trigger_at(on.as_ref())?;
         let action = Action::Write {
             on: on?,
             path: path?,
@@ -43,7 +44,7 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
             content: content?,
             how: how?,
         };
-        Some(triggered(action, "write with when", when))
+        Some(triggered(action, "write with when", trigger))
     }
 
     pub(super) fn put(&mut self) -> Option<Action> {
@@ -60,13 +61,13 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
                 .weightless
                 .push((path.clone(), "is a file of yours"));
         }
-        let when = self.trigger(on.as_deref())?;
+        let trigger = self.trigger_at(on.as_ref())?;
         let action = Action::Put {
             on: on?,
             path: path?,
             from: from?.0,
         };
-        Some(triggered(action, "put with when", when))
+        Some(triggered(action, "put with when", trigger))
     }
 
     /// A file of the dev box, named from where the scenario lies.
@@ -109,14 +110,14 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
                 .map(|(files, size)| files.saturating_mul(size));
             self.world().written(path, Known::Folder(bytes));
         }
-        let when = self.trigger(on.as_deref())?;
+        let trigger = self.trigger_at(on.as_ref())?;
         let action = Action::Tree {
             on: on?,
             path: path?,
             files: files?,
             size: size?,
         };
-        Some(triggered(action, "tree with when", when))
+        Some(triggered(action, "tree with when", trigger))
     }
 
     pub(super) fn overwrite(&mut self) -> Option<Action> {
@@ -129,14 +130,14 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
         };
         let path = self.old_path(want);
         self.world().transfers = true;
-        let when = self.trigger(on.as_deref())?;
+        let trigger = self.trigger_at(on.as_ref())?;
         let action = Action::Overwrite {
             on: on?,
             path: path?,
             amount: amount?,
             at: at?,
         };
-        Some(triggered(action, "overwrite with when", when))
+        Some(triggered(action, "overwrite with when", trigger))
     }
 
     pub(super) fn append(&mut self) -> Option<Action> {
@@ -147,13 +148,13 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
             at: None,
         });
         self.grows(path.as_deref(), amount);
-        let when = self.trigger(on.as_deref())?;
+        let trigger = self.trigger_at(on.as_ref())?;
         let (on, path, amount) = (on?, path?, amount?);
         Some(later(
             "append",
             &on,
             format!("append {amount} to {on}:{path}"),
-            when,
+            trigger,
         ))
     }
 
@@ -166,34 +167,67 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
             at,
         });
         self.grows(path.as_deref(), amount);
-        let when = self.trigger(on.as_deref())?;
+        let trigger = self.trigger_at(on.as_ref())?;
         let (on, path, amount, at) = (on?, path?, amount?, show_size(at?));
         Some(later(
             "insert",
             &on,
             format!("insert {amount} into {on}:{path} at {at}"),
-            when,
+            trigger,
         ))
     }
 
     pub(super) fn truncate(&mut self) -> Option<Action> {
         let on = self.on();
-        let amount = self.amount();
-        let path = self.old_path(Want::Reach {
-            amount: amount.unwrap_or(Amount::Bytes(0)),
-            at: None,
+        let end = self.end();
+        let want = match end {
+            Some(End::To(to)) => Want::Beyond(to),
+            Some(End::By(by)) => Want::Reach {
+                amount: Amount::Bytes(by),
+                at: None,
+            },
+            None => Want::Something,
+        };
+        let path = self.old_path(want);
+        self.resized(path.as_deref(), |size| match end? {
+            End::To(to) => Some(to),
+            End::By(by) => size.checked_sub(by),
         });
-        self.resized(path.as_deref(), |size| {
-            Some(size.saturating_sub(amount?.of(size)))
-        });
-        let when = self.trigger(on.as_deref())?;
-        let (on, path, amount) = (on?, path?, amount?);
-        Some(later(
-            "truncate",
-            &on,
-            format!("truncate {on}:{path} by {amount}"),
-            when,
-        ))
+        let trigger = self.trigger_at(on.as_ref())?;
+        let (on, path) = (on?, path?);
+        let text = match end? {
+            End::To(to) => format!("truncate {on}:{path} to {}", show_size(to)),
+            End::By(by) => format!("truncate {on}:{path} by {}", show_size(by)),
+        };
+        Some(later("truncate", &on, text, trigger))
+    }
+
+    /// `to` or `by`, exactly one of them.
+    fn end(&mut self) -> Option<End> {
+        let (to, by) = (self.fields.may("to"), self.fields.may("by"));
+        if self.fields.has("to") && self.fields.has("by") {
+            let at = self.fields.place("by");
+            self.steps
+                .reader
+                .wrong(at, "`truncate` has either `to` or `by`");
+            return None;
+        }
+        if !self.fields.has("to") && !self.fields.has("by") {
+            let at = self.fields.at;
+            self.steps
+                .reader
+                .missing(at, "`truncate` needs `to` or `by`", None);
+        }
+        if let Some(node) = to {
+            return node.size().map(End::To);
+        }
+        let node = by?;
+        let by = node.size()?;
+        if by == 0 {
+            self.steps.reader.wrong(node.span, "cuts nothing off");
+            return None;
+        }
+        Some(End::By(by))
     }
 
     fn grows(&mut self, path: Option<&str>, amount: Option<Amount>) {
@@ -211,136 +245,6 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
                 .paths
                 .insert(path.to_owned(), Known::File(size));
         }
-    }
-
-    pub(super) fn delete(&mut self) -> Option<Action> {
-        let on = self.on();
-        let path = self.old_path(Want::Something);
-        if let Some(path) = &path {
-            self.world().gone(path);
-        }
-        let when = self.trigger(on.as_deref())?;
-        let (on, path) = (on?, path?);
-        Some(later("delete", &on, format!("delete {on}:{path}"), when))
-    }
-
-    pub(super) fn rename(&mut self) -> Option<Action> {
-        let on = self.on();
-        let path = self.old_path(Want::Something);
-        let to = self.path_of("to").map(|(to, _)| to);
-        self.world().paths_unsure |= to.is_none();
-        if let (Some(path), Some(to)) = (&path, &to) {
-            for (name, known) in self.world().below(path) {
-                self.world()
-                    .paths
-                    .insert(format!("{to}{}", &name[path.len()..]), known);
-            }
-            if path != to {
-                self.world().gone(path);
-            }
-        }
-        let when = self.trigger(on.as_deref())?;
-        let (on, path, to) = (on?, path?, to?);
-        Some(later(
-            "rename",
-            &on,
-            format!("rename {on}:{path} to {to}"),
-            when,
-        ))
-    }
-
-    pub(super) fn swap(&mut self) -> Option<Action> {
-        let on = self.on();
-        let path = self.old_path(Want::Something);
-        let with = self.path_of("with");
-        if let Some((with, span)) = &with {
-            self.world().wants(with, *span, Want::Something);
-        }
-        let with = with.map(|(with, _)| with);
-        if let (Some(path), Some(with)) = (&path, &with)
-            && let (Some(one), Some(other)) = (self.world().get(path), self.world().get(with))
-        {
-            // What lies below two swapped folders is not followed: anything may be there.
-            self.world().paths.insert(path.clone(), other);
-            self.world().paths.insert(with.clone(), one);
-        }
-        let when = self.trigger(on.as_deref())?;
-        let (on, path, with) = (on?, path?, with?);
-        Some(later(
-            "swap",
-            &on,
-            format!("swap {on}:{path} with {with}"),
-            when,
-        ))
-    }
-
-    pub(super) fn mkdir(&mut self) -> Option<Action> {
-        let on = self.on();
-        let path = self.new_path();
-        if let Some(path) = &path {
-            self.world().written(path, Known::Folder(None));
-        }
-        let when = self.trigger(on.as_deref())?;
-        let (on, path) = (on?, path?);
-        Some(later("mkdir", &on, format!("mkdir {on}:{path}"), when))
-    }
-
-    pub(super) fn link(&mut self) -> Option<Action> {
-        let on = self.on();
-        let path = self.new_path();
-        // A link may point anywhere: that it is not followed is what is tested.
-        let to = self.fields.must("to").and_then(Node::text);
-        if let Some(path) = &path {
-            self.world().written(path, Known::Link);
-        }
-        if to.is_some_and(|to| to.is_empty() || to.contains('\0') || to.len() > 4095) {
-            let at = self.fields.place("to");
-            self.steps
-                .reader
-                .wrong(at, "is no possible target of a link");
-        }
-        let when = self.trigger(on.as_deref())?;
-        let (on, path, to) = (on?, path?, tame(to?));
-        Some(later(
-            "link",
-            &on,
-            format!("link {on}:{path} to {to}"),
-            when,
-        ))
-    }
-
-    pub(super) fn chmod(&mut self) -> Option<Action> {
-        let on = self.on();
-        let path = self.old_path(Want::Something);
-        let mode = self.fields.must("mode");
-        let mode = mode.and_then(|node| {
-            let text = node.text()?;
-            let good =
-                (3..=4).contains(&text.len()) && text.chars().all(|c| ('0'..='7').contains(&c));
-            if !good {
-                self.steps.reader.wrong(
-                    node.span,
-                    format!("the mode `{}` is not like \"644\"", tame(text)),
-                );
-            }
-            good.then_some(text)
-        });
-        let when = self.trigger(on.as_deref())?;
-        let (on, path, mode) = (on?, path?, mode?);
-        Some(later(
-            "chmod",
-            &on,
-            format!("chmod {on}:{path} to {mode}"),
-            when,
-        ))
-    }
-
-    pub(super) fn touch(&mut self) -> Option<Action> {
-        let on = self.on();
-        let path = self.old_path(Want::Something);
-        let when = self.trigger(on.as_deref())?;
-        let (on, path) = (on?, path?);
-        Some(later("touch", &on, format!("touch {on}:{path}"), when))
     }
 
     pub(super) fn exec(&mut self) -> Option<Action> {
@@ -373,23 +277,32 @@ impl<'r, 'd> OneStep<'_, 'r, 'd> {
                 self.world().weightless.push((path, "is made by a command"));
             }
         }
-        let when = self.trigger(on.as_deref())?;
+        let trigger = self.trigger_at(on.as_ref())?;
         let (on, argv) = (on?, argv?.join(" "));
         stdin.and(within).and(exit)?;
-        Some(later("exec", &on, format!("exec on {on}: {argv}"), when))
+        Some(later("exec", &on, format!("exec on {on}: {argv}"), trigger))
     }
 }
 
+/// Where a file ends after `truncate`, in bytes.
+#[derive(Clone, Copy)]
+enum End {
+    /// At this size.
+    To(u64),
+    /// So much earlier than before.
+    By(u64),
+}
+
 /// A step of today that waits for a trigger is one of tomorrow.
-fn triggered(action: Action, word: &'static str, when: Option<When>) -> Action {
-    match (&action, when) {
+fn triggered(action: Action, word: &'static str, trigger: Option<Trigger>) -> Action {
+    match (&action, trigger) {
         (
             Action::Write { on, .. }
             | Action::Put { on, .. }
             | Action::Tree { on, .. }
             | Action::Overwrite { on, .. },
-            Some(when),
-        ) => later(word, on, action.to_string(), Some(when)),
+            Some(trigger),
+        ) => later(word, on, action.to_string(), Some(trigger)),
         _ => action,
     }
 }

@@ -1,19 +1,50 @@
 //! Triggers: `when = { received = "40%", of = "big.bin" }`.
 
 use super::super::error::known;
+use super::super::raw::Node;
 use super::super::units::show_percent;
 use super::super::world::Want;
 use super::super::{Amount, Direction, When};
 use super::{Level, OneStep};
 
+/// When a step fires, and whether the link stands still from then on until it has hit.
+pub(super) struct Trigger {
+    pub(super) when: When,
+    pub(super) hold: bool,
+}
+
+impl Trigger {
+    /// In a sentence that has named the step's hosts already.
+    pub(super) fn beside(&self, on: &[String]) -> String {
+        let when = self.when.beside(on);
+        match self.hold {
+            true => format!("{when}, hold"),
+            false => when,
+        }
+    }
+}
+
 impl<'r, 'd> OneStep<'_, 'r, 'd> {
-    pub(super) fn trigger(&mut self, on: Option<&str>) -> Option<Option<When>> {
-        let on = on.map(|on| vec![on.to_owned()]);
-        self.when(on.as_deref())
+    /// `when` and `hold` of a step on one host.
+    pub(super) fn trigger_at(&mut self, on: Option<&String>) -> Option<Option<Trigger>> {
+        self.trigger(on.map(std::slice::from_ref))
     }
 
-    /// `Some(None)`: not said. `victims` are the hosts of the step, where they are known.
-    pub(super) fn when(&mut self, victims: Option<&[String]>) -> Option<Option<When>> {
+    /// `when` and `hold`; `Some(None)`: not said. `victims` are the hosts of the step,
+    /// where they are known.
+    pub(super) fn trigger(&mut self, victims: Option<&[String]>) -> Option<Option<Trigger>> {
+        let when = self.when(victims);
+        let hold = self.fields.may("hold").map_or(Some(false), Node::flag);
+        if hold == Some(true) && !self.fields.has("when") {
+            let at = self.fields.place("hold");
+            let message = "`hold` needs `when`: it stops the link at the byte of the trigger";
+            self.steps.reader.wrong(at, message);
+        }
+        let (when, hold) = (when?, hold?);
+        Some(when.map(|when| Trigger { when, hold }))
+    }
+
+    fn when(&mut self, victims: Option<&[String]>) -> Option<Option<When>> {
         let Some(node) = self.fields.may("when") else {
             return Some(None);
         };
