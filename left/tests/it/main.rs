@@ -1,6 +1,8 @@
 //! Real `left` processes on loopback, looked at from the outside.
 
+mod modify;
 mod pair;
 mod refusals;
 mod resume;
 mod sync;
+mod trouble;
