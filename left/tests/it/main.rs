@@ -4,5 +4,6 @@ mod modify;
 mod pair;
 mod refusals;
 mod resume;
+mod stress;
 mod sync;
 mod trouble;
