@@ -41,15 +41,30 @@ pub struct IndexError {
 }
 
 impl IndexError {
+    /// Whether there was no room to write.
+    pub fn is_lack_of_room(&self) -> bool {
+        use std::io::ErrorKind;
+        matches!(self.source.as_ref(), redb::Error::Io(error) if matches!(
+            error.kind(),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+        ))
+    }
+
+    /// Whether what is in the database cannot be.
+    pub fn is_damage(&self) -> bool {
+        matches!(self.source.as_ref(), redb::Error::Corrupted(_))
+    }
+
     /// Whether the database may well be sound, and only could not be used now.
-    fn is_of_the_moment(&self) -> bool {
+    pub fn is_of_the_moment(&self) -> bool {
         use std::io::ErrorKind;
         match self.source.as_ref() {
             redb::Error::Io(error) => !matches!(
                 error.kind(),
                 ErrorKind::InvalidData | ErrorKind::UnexpectedEof
             ),
-            redb::Error::DatabaseAlreadyOpen => true,
+            // After a failure it refuses all else until it is opened again.
+            redb::Error::DatabaseAlreadyOpen | redb::Error::PreviousIo => true,
             _ => false,
         }
     }
@@ -151,7 +166,13 @@ impl Index {
         path: &Path,
         fresh: (ReplicaId, u64),
     ) -> Result<(Self, Option<SetAside>), IndexError> {
-        match Self::try_open(path, fresh) {
+        let marker = unsound_marker(path);
+        let opened = if marker.exists() {
+            damaged("it was found damaged while it was in use")
+        } else {
+            Self::try_open(path, fresh)
+        };
+        match opened {
             Ok(index) => Ok((index, None)),
             Err(error) if error.is_of_the_moment() => Err(error),
             Err(error) => {
@@ -162,6 +183,7 @@ impl Index {
                 let Some(aside) = moved else {
                     return Err(error);
                 };
+                let _ = std::fs::remove_file(marker);
                 let aside = SetAside {
                     path: aside,
                     why: error,
@@ -169,6 +191,11 @@ impl Index {
                 Ok((Self::try_open(path, fresh)?, Some(aside)))
             }
         }
+    }
+
+    /// Has the database at `path` set aside when it is opened next.
+    pub fn mark_damaged(path: &Path) -> std::io::Result<()> {
+        std::fs::write(unsound_marker(path), b"")
     }
 
     /// A new database gets its name when it is complete: a kill while it is
@@ -213,15 +240,11 @@ impl Index {
                     meta.insert("epoch", fresh.1).during("write")?;
                 }
                 Some(SCHEMA) => {}
-                Some(_) => {
-                    let text = "it was made by another version of left".to_owned();
-                    return Err(redb::Error::Corrupted(text)).during("open");
-                }
+                Some(_) => return damaged("it was made by another version of left"),
             }
             let known = (read(&meta, "replica")?, read(&meta, "epoch")?);
             let (Some(known_replica), Some(known_epoch)) = known else {
-                let text = "it does not say whose it is".to_owned();
-                return Err(redb::Error::Corrupted(text)).during("open");
+                return damaged("it does not say whose it is");
             };
             (replica, epoch) = (ReplicaId(known_replica), known_epoch);
             txn.open_table(ENTRIES).during("open")?;
@@ -249,7 +272,10 @@ impl Index {
         let txn = self.db.begin_read().during("read")?;
         let table = txn.open_table(ENTRIES).during("read")?;
         let found = table.get(path.key().as_slice()).during("read")?;
-        Ok(found.and_then(|guard| record::decode(guard.value())))
+        match found {
+            Some(guard) => sound(record::decode(guard.value())).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Up to `count` records after `after`, in the order of paths.
@@ -279,7 +305,10 @@ impl Index {
         let txn = self.db.begin_read().during("read")?;
         let table = txn.open_table(WANTS).during("read")?;
         let found = table.get(path.key().as_slice()).during("read")?;
-        Ok(found.and_then(|guard| record::decode_entry(guard.value())))
+        match found {
+            Some(guard) => sound(record::decode_entry(guard.value())).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// How many entries and how many wants there are.
@@ -307,16 +336,13 @@ impl Index {
         let range = (Bound::Excluded(after), Bound::Unbounded);
         for item in by_seq.range::<u64>(range).during("list")?.take(count) {
             let (seq, key) = item.during("list")?;
-            let Some(guard) = entries.get(key.value()).during("list")? else {
-                continue;
+            let record = match entries.get(key.value()).during("list")? {
+                Some(guard) => record::decode(guard.value()),
+                None => None,
             };
-            let decoded = (
-                RelPath::from_key(key.value()),
-                record::decode(guard.value()),
-            );
-            if let (Ok(path), Some(record)) = decoded {
-                listed.push((seq.value(), path, record.entry));
-            }
+            let path = RelPath::from_key(key.value()).ok();
+            let (path, record) = sound(path.zip(record))?;
+            listed.push((seq.value(), path, record.entry));
         }
         Ok(listed)
     }
@@ -374,10 +400,10 @@ impl Index {
                 match change {
                     Change::Put { path, entry, stamp } => {
                         let key = path.key();
-                        let old = entries
-                            .get(key.as_slice())
-                            .during("write")?
-                            .and_then(|guard| record::decode(guard.value()));
+                        let old = match entries.get(key.as_slice()).during("write")? {
+                            Some(guard) => Some(sound(record::decode(guard.value()))?),
+                            None => None,
+                        };
                         if let Some(old) = old {
                             by_seq.remove(old.seq).during("write")?;
                         }
@@ -395,10 +421,10 @@ impl Index {
                     }
                     Change::Touch { path, stamp } => {
                         let key = path.key();
-                        let old = entries
-                            .get(key.as_slice())
-                            .during("write")?
-                            .and_then(|guard| record::decode(guard.value()));
+                        let old = match entries.get(key.as_slice()).during("write")? {
+                            Some(guard) => Some(sound(record::decode(guard.value()))?),
+                            None => None,
+                        };
                         if let Some(mut record) = old {
                             record.stamp = Some(*stamp);
                             let value = record::encode(&record);
@@ -439,6 +465,20 @@ impl Index {
     }
 }
 
+fn unsound_marker(path: &Path) -> PathBuf {
+    path.with_extension("unsound")
+}
+
+fn damaged<T>(why: &str) -> Result<T, IndexError> {
+    Err(redb::Error::Corrupted(why.to_owned())).during("use")
+}
+
+/// What is not understood is never passed over: a record that is missing
+/// would look like a new file with a young version.
+fn sound<T>(read: Option<T>) -> Result<T, IndexError> {
+    read.map_or_else(|| damaged("a record in it is not understood"), Ok)
+}
+
 fn page<T>(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
     after: Option<&RelPath>,
@@ -457,9 +497,8 @@ fn page<T>(
         .take(count)
     {
         let (key, value) = item.during("read")?;
-        if let (Ok(path), Some(value)) = (RelPath::from_key(key.value()), decode(value.value())) {
-            found.push((path, value));
-        }
+        let path = RelPath::from_key(key.value()).ok();
+        found.push(sound(path.zip(decode(value.value())))?);
     }
     Ok(found)
 }
@@ -546,5 +585,35 @@ mod tests {
         };
         index.commit(&[Change::Heard(heard)]).unwrap();
         assert_eq!(index.heard().unwrap(), heard);
+    }
+
+    #[test]
+    fn a_database_that_was_found_damaged_is_set_aside_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("index");
+        drop(Index::open(&file, fresh()).unwrap());
+        Index::mark_damaged(&file).unwrap();
+        let (index, aside) = Index::open(&file, (ReplicaId(8), 1)).unwrap();
+        assert_eq!(index.replica(), ReplicaId(8));
+        assert!(aside.is_some_and(|aside| aside.path.exists()));
+        drop(index);
+        let (index, aside) = Index::open(&file, fresh()).unwrap();
+        assert!(aside.is_none());
+        assert_eq!(index.replica(), ReplicaId(8));
+    }
+
+    #[test]
+    fn a_record_that_is_not_understood_is_never_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (index, _) = Index::open(&dir.path().join("index"), fresh()).unwrap();
+        let mut txn = index.db.begin_write().unwrap();
+        txn.open_table(ENTRIES)
+            .unwrap()
+            .insert(path("x").key().as_slice(), &b"nonsense"[..])
+            .unwrap();
+        txn.set_two_phase_commit(true);
+        txn.commit().unwrap();
+        assert!(index.get(&path("x")).unwrap_err().is_damage());
+        assert!(index.records_after(None, 9).unwrap_err().is_damage());
     }
 }

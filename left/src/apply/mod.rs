@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::entry::{Body, ContentId, Entry, Mtime};
 use crate::index::{Change, Index};
-use crate::part::{PartId, STAGED, remove_part};
+use crate::part::{PartId, STAGED, is_superseded, remove_part, rescue};
 use crate::path::RelPath;
 use crate::plan::conflict_name;
 use crate::record::{Record, Stamp};
@@ -102,6 +102,18 @@ const SYNC_EACH_MAX: usize = 8;
 /// Performs jobs together, so that many small files share their syncs. A part
 /// comes with each job that has content.
 pub fn apply(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Vec<(Job, Outcome)> {
+    let ended = apply_all(share, index, jobs);
+    for (job, outcome) in &ended {
+        // The next attempt has a part of its own; this one would stay.
+        let id = job.part().filter(|id| id.slot != 0);
+        if let (Some(id), false) = (id, matches!(outcome, Outcome::Done { .. })) {
+            remove_part(share, id);
+        }
+    }
+    ended
+}
+
+fn apply_all(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Vec<(Job, Outcome)> {
     let mut ready = Vec::new();
     let mut ended = Vec::new();
     for (job, part) in jobs {
@@ -267,6 +279,13 @@ fn place(
     part: Option<&File>,
 ) -> io::Result<Outcome> {
     let name = job.path.name();
+    if let Some(part) = part {
+        // It goes by its name, under which somebody may have put something else.
+        let named = statat(share.parts(), job.part_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+        if named.st_ino != fstat(part)?.st_ino {
+            return Err(io::Error::other("its part was replaced by something else"));
+        }
+    }
     let copy = match job.stamp() {
         None => match create(share, folder, job)? {
             true => None,
@@ -345,7 +364,7 @@ fn exchange(
         How::InstallKeepingOurs => Some(keep_copy(index, folder, job)?),
         _ => None,
     };
-    let exchanged = exchange_staged(share, folder, name, &staged, known);
+    let exchanged = exchange_staged(share, index, folder, &staged, job);
     match (exchanged, copy) {
         (Ok(true), copy) => Ok(Exchanged::Yes(copy)),
         (other, copy) => {
@@ -361,26 +380,42 @@ fn exchange(
 /// The exchange itself; `false` when what came out went back.
 fn exchange_staged(
     share: &Share,
+    index: &Index,
     folder: &OwnedFd,
-    name: &[u8],
     staged: &str,
-    known: &Stamp,
+    job: &Job,
 ) -> io::Result<bool> {
-    match renameat_with(share.parts(), staged, folder, name, RenameFlags::EXCHANGE) {
-        Ok(()) => {
-            let out = statat(share.parts(), staged, AtFlags::SYMLINK_NOFOLLOW)?;
-            if !stamp(&out).same_but_moved(known) || is_dir(&out) {
-                renameat_with(share.parts(), staged, folder, name, RenameFlags::EXCHANGE)?;
-                return Ok(false);
-            }
-            unlinkat(share.parts(), staged, AtFlags::empty())?;
-        }
+    let name = job.path.name();
+    let exchange = || renameat_with(share.parts(), staged, folder, name, RenameFlags::EXCHANGE);
+    match exchange() {
+        Ok(()) => {}
         // A file system that cannot exchange: the check above has to do.
-        Err(Errno::INVAL | Errno::NOSYS) => renameat(share.parts(), staged, folder, name)?,
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            renameat(share.parts(), staged, folder, name)?;
+            return Ok(true);
+        }
         Err(Errno::NOENT) => return Ok(false),
         Err(errno) => return Err(errno.into()),
     }
-    Ok(true)
+    let known = job.known.as_ref();
+    let superseded = known.map_or(Ok(false), |known| is_superseded(share, staged, known));
+    if matches!(superseded, Ok(true)) {
+        // What cannot be removed now is cleaned up later.
+        let _ = unlinkat(share.parts(), staged, AtFlags::empty());
+        return Ok(true);
+    }
+    match exchange() {
+        Ok(()) => superseded,
+        Err(errno) => {
+            // Nobody looks under this name for a file of the user.
+            let body = known.map_or(&Body::Dir, |known| &known.entry.body);
+            let kept = rescue(share, index, staged, Some(&job.path), body)?;
+            let why = io::Error::from(errno);
+            Err(io::Error::other(format!(
+                "what was changed meanwhile cannot be put back: {why}; it is kept as {kept}"
+            )))
+        }
+    }
 }
 
 /// Takes the name of a conflict copy away again, if the same file certainly
@@ -483,7 +518,16 @@ fn set_metadata(share: &Share, job: &Job) -> io::Result<Outcome> {
         set_mtime(&file, mtime)?;
     }
     fsync(&file)?;
-    Ok(done(&fstat(&file)?, None))
+    let now = stamp(&fstat(&file)?);
+    // A write between the look and the new mtime would be hidden by it, so
+    // the content is read once more.
+    Ok(Outcome::Done {
+        stamp: Stamp {
+            trusted: false,
+            ..now
+        },
+        copy: None,
+    })
 }
 
 fn done(now: &Stat, copy: Option<RelPath>) -> Outcome {

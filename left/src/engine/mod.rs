@@ -18,7 +18,7 @@ use crate::apply::Job;
 use crate::entry::ContentId;
 use crate::events::Reporter;
 use crate::index::{Change, Heard, Index, IndexError};
-use crate::part::remove_all_parts;
+use crate::part::{remove_all_parts, remove_small_parts};
 use crate::path::RelPath;
 use crate::share::Share;
 use crate::transfer::receive::Note;
@@ -182,10 +182,7 @@ impl Engine {
                 self.next_session.take_if(|next| next.id == session);
                 Ok(())
             }
-            Event::SessionDown { session } => {
-                self.session_down(session);
-                Ok(())
-            }
+            Event::SessionDown { session } => self.session_down(session),
             Event::Fetched {
                 session,
                 job,
@@ -214,8 +211,9 @@ impl Engine {
         };
         if !same {
             // It lists everything again; what it no longer lists is no longer
-            // to be had.
-            index.commit(&[Change::UnwantAll])?;
+            // to be had. Said together, so that a peer that comes back after another one
+            // lists everything again as well.
+            index.commit(&[Change::UnwantAll, Change::Heard(heard)])?;
         }
         let ours = (have.replica, have.epoch) == (index.replica().0, index.epoch());
         let session = Session {
@@ -273,7 +271,7 @@ impl Engine {
         });
     }
 
-    fn session_down(&mut self, id: u64) {
+    fn session_down(&mut self, id: u64) -> Result<(), IndexError> {
         if self
             .session
             .as_ref()
@@ -284,7 +282,7 @@ impl Engine {
         self.next_session.take_if(|next| next.id == id);
         if self.session.is_some() {
             // An older session than the one there is.
-            return;
+            return Ok(());
         }
         let contents = &mut self.contents;
         self.in_flight.retain(|_, stage| match stage {
@@ -296,9 +294,13 @@ impl Engine {
             }
             Stage::Applying(_) => true,
         });
+        if self.in_flight.is_empty() {
+            remove_small_parts(&self.context.share, &self.context.index)?;
+        }
         if let Some(next) = self.next_session.take() {
             self.begin(next);
         }
+        Ok(())
     }
 
     fn take_message(&mut self, id: u64, message: Message) -> Result<(), IndexError> {
@@ -349,5 +351,44 @@ impl Engine {
             self.cleaned = true;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::version::ReplicaId;
+    use std::sync::mpsc::sync_channel;
+
+    #[test]
+    fn a_peer_that_comes_back_after_another_one_lists_everything_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let share = Arc::new(Share::open(dir.path()).unwrap());
+        let (index, _) = Index::open(&dir.path().join(".left/index"), (ReplicaId(1), 1)).unwrap();
+        let index = Arc::new(index);
+        let first = Heard {
+            replica: 2,
+            epoch: 3,
+            upto: 4,
+        };
+        index.commit(&[Change::Heard(first)]).unwrap();
+        let (applier, _jobs) = sync_channel(1);
+        let (look_again, _look_again) = sync_channel(1);
+        let mut engine = Engine::new(EngineContext {
+            share,
+            index: index.clone(),
+            reporter: Arc::new(Reporter::new(None)),
+            applier,
+            look_again,
+        });
+        let have = Have {
+            replica: 0,
+            epoch: 0,
+            upto: 0,
+        };
+        let (out, _out) = sync_channel(1);
+        // Another one drops what was wanted of the first.
+        engine.session_up(1, 5, 6, have, out).unwrap();
+        assert_ne!(index.heard().unwrap(), first);
     }
 }

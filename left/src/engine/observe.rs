@@ -86,10 +86,19 @@ fn observed(known: Option<&Record>, seen: Seen) -> Found {
         if before.mode == stamp.mode {
             mode = known.entry.mode;
         }
-        if let (Body::File { mtime, .. }, Some(asked)) = (&mut body, known.entry.mtime())
+        // Of the same content only: another one has its own mtime.
+        if let (
+            Body::File { id, mtime, .. },
+            Body::File {
+                id: had,
+                mtime: asked,
+                ..
+            },
+        ) = (&mut body, &known.entry.body)
+            && id == had
             && before.mtime == stamp.mtime
         {
-            *mtime = asked;
+            *mtime = *asked;
         }
     }
     if known.entry.body == body && known.entry.mode == mode {

@@ -1,5 +1,7 @@
 //! Brings everything up, waits for a signal, and takes everything down.
 
+mod again;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -12,6 +14,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
+
+pub use again::begin_again;
+use again::{FAILED, expect_panics, wait_for_room};
 
 use crate::apply::{Job, apply};
 use crate::engine::{Engine, EngineContext, Event};
@@ -60,6 +65,9 @@ const JOBS_MAX: usize = 1024;
 
 /// Files put in place together.
 const BATCH_JOBS: usize = 256;
+
+/// The name of the index inside the state folder.
+const INDEX_FILE: &str = "index";
 
 /// How to run; checked and complete.
 #[derive(Debug, Clone)]
@@ -117,9 +125,19 @@ impl DaemonError {
     }
 }
 
+/// How a daemon ended that was not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By a signal.
+    Told,
+    /// The index failed, and can be used or built anew: [`begin_again`].
+    ToBeginAgain,
+}
+
 /// Runs until a signal ends it.
-pub fn run(settings: &Settings) -> Result<(), DaemonError> {
+pub fn run(settings: &Settings) -> Result<Ended, DaemonError> {
     let share_path = share_path(settings)?;
+    expect_panics(share_path.join(STATE_DIR).join(INDEX_FILE));
     let events = settings
         .events
         .as_deref()
@@ -139,7 +157,7 @@ fn run_reporting(
     settings: &Settings,
     share_path: &Path,
     reporter: &Arc<Reporter>,
-) -> Result<(), DaemonError> {
+) -> Result<Ended, DaemonError> {
     let share = Arc::new(Share::open(share_path)?);
     let listener = listen(settings.listen).map_err(|source| DaemonError::Bind {
         address: settings.listen,
@@ -149,8 +167,48 @@ fn run_reporting(
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, alarm_end.try_clone()?)?;
     }
-    let index_path = share.path().join(STATE_DIR).join("index");
-    let (index, aside) = Index::open(&index_path, (ReplicaId(random()), random()))?;
+    let index_path = share.path().join(STATE_DIR).join(INDEX_FILE);
+    let ended = run_on(
+        settings,
+        &share,
+        listener,
+        &index_path,
+        (&mut alarm, &alarm_end),
+        reporter,
+    );
+    let Err(DaemonError::Index(error)) = &ended else {
+        return ended.map(|()| Ended::Told);
+    };
+    let again = if error.is_damage() {
+        Index::mark_damaged(&index_path).is_ok()
+    } else if reporter.activity().opened {
+        error.is_of_the_moment()
+    } else {
+        // Whoever starts it is there to be told of anything else.
+        error.is_lack_of_room()
+    };
+    if !again {
+        return ended.map(|()| Ended::Told);
+    }
+    reporter.problem(
+        b"",
+        &format!("{error}; it goes on by itself when that is over"),
+    );
+    Ok(match wait_for_room(&share, &mut alarm) {
+        true => Ended::ToBeginAgain,
+        false => Ended::Told,
+    })
+}
+
+fn run_on(
+    settings: &Settings,
+    share: &Arc<Share>,
+    listener: std::net::TcpListener,
+    index_path: &Path,
+    (alarm, alarm_end): (&mut UnixStream, &UnixStream),
+    reporter: &Arc<Reporter>,
+) -> Result<(), DaemonError> {
+    let (index, aside) = Index::open(index_path, (ReplicaId(random()), random()))?;
     let index = Arc::new(index);
     if let Some(aside) = aside {
         reporter.problem(
@@ -171,20 +229,20 @@ fn run_reporting(
     ));
     reporter.update(|activity| {
         activity.opened = true;
-        activity.recovering = any_parts(&share);
+        activity.recovering = any_parts(share);
     });
-    settle_intents(&share, &index, reporter)?;
+    settle_intents(share, &index, reporter)?;
     reporter.update(|activity| activity.recovering = false);
 
     let daemon = Daemon::up(
         settings,
-        share,
+        share.clone(),
         index,
         reporter.clone(),
         listener,
-        &alarm_end,
+        alarm_end,
     )?;
-    let ended = daemon.wait(&mut alarm);
+    let ended = daemon.wait(alarm);
     daemon.down();
     ended
 }
@@ -442,12 +500,13 @@ struct Failing {
 
 impl Failing {
     fn with(&self, error: DaemonError) {
-        *self
-            .failed
+        self.failed
             .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            // The others follow from the first.
+            .get_or_insert(error);
         let mut alarm: &UnixStream = &self.alarm;
-        let _ = alarm.write_all(&[1]);
+        let _ = alarm.write_all(&[FAILED]);
     }
 }
 
