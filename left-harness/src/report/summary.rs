@@ -7,7 +7,7 @@ use super::json::RunResult;
 use super::line::Sign;
 use super::screen::{Screen, Style};
 use super::text;
-use crate::run::event::{Event, EventKind, Outcome};
+use crate::event::{Event, EventKind, Outcome};
 
 /// Lines of one difference; all of them are in `result.json`.
 const DETAILS_MAX: usize = 40;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{EventKind, Unit};
 use super::world::World;
+use crate::event::{EventKind, Unit};
 
 /// The bar on which a direction's bytes are shown.
 pub fn bar(from: &str, to: &str) -> String {
