@@ -1,5 +1,6 @@
 //! Races at the destination and crashes around the exchange.
 
+use super::exchange::exchange_staged;
 use super::*;
 use crate::events::Reporter;
 use crate::part::{open_part, settle_intents};

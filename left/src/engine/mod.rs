@@ -93,6 +93,9 @@ pub struct Engine {
     /// The index has entries that may not be listed yet.
     unlisted: bool,
     cleaned: bool,
+    /// Listings that came before the first look was complete: what they say
+    /// must not replace what an earlier process may have put in place already.
+    early: VecDeque<(u64, Message)>,
 }
 
 impl Engine {
@@ -112,6 +115,7 @@ impl Engine {
             withheld: 0,
             unlisted: true,
             cleaned: false,
+            early: VecDeque::new(),
         }
     }
 
@@ -151,6 +155,9 @@ impl Engine {
                     self.context
                         .reporter
                         .update(|activity| activity.scanned = true);
+                    for (session, message) in std::mem::take(&mut self.early) {
+                        self.take_message(session, message)?;
+                    }
                 }
                 Ok(())
             }
@@ -312,6 +319,15 @@ impl Engine {
         if !waiting {
             return Ok(());
         }
+        if !self.scanned && matches!(message, Message::Listing { .. }) {
+            self.early.retain(|(session, _)| *session == id);
+            if self.early.len() >= LISTINGS_MAX {
+                self.hang_up("it lists more than is acknowledged");
+                return Ok(());
+            }
+            self.early.push_back((id, message));
+            return Ok(());
+        }
         match message {
             Message::Listing {
                 upto,
@@ -355,40 +371,4 @@ impl Engine {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::version::ReplicaId;
-    use std::sync::mpsc::sync_channel;
-
-    #[test]
-    fn a_peer_that_comes_back_after_another_one_lists_everything_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let share = Arc::new(Share::open(dir.path()).unwrap());
-        let (index, _) = Index::open(&dir.path().join(".left/index"), (ReplicaId(1), 1)).unwrap();
-        let index = Arc::new(index);
-        let first = Heard {
-            replica: 2,
-            epoch: 3,
-            upto: 4,
-        };
-        index.commit(&[Change::Heard(first)]).unwrap();
-        let (applier, _jobs) = sync_channel(1);
-        let (look_again, _look_again) = sync_channel(1);
-        let mut engine = Engine::new(EngineContext {
-            share,
-            index: index.clone(),
-            reporter: Arc::new(Reporter::new(None)),
-            applier,
-            look_again,
-        });
-        let have = Have {
-            replica: 0,
-            epoch: 0,
-            upto: 0,
-        };
-        let (out, _out) = sync_channel(1);
-        // Another one drops what was wanted of the first.
-        engine.session_up(1, 5, 6, have, out).unwrap();
-        assert_ne!(index.heard().unwrap(), first);
-    }
-}
+mod tests;
