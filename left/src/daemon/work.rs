@@ -19,8 +19,8 @@ const SCAN_EVERY_MIN: Duration = Duration::from_millis(200);
 /// Between two looks at a share where files are changing right now.
 const SCAN_EVERY_RESTLESS: Duration = Duration::from_millis(50);
 
-/// Looking at the share takes at most a sixtieth of one core.
-const SCAN_REST_FACTOR: u32 = 60;
+/// Looking at the share takes at most a fiftieth of one core.
+const SCAN_REST_FACTOR: u32 = 50;
 
 /// At the start, files that are changing right then are waited for this long.
 const RESTLESS_AT_START_MAX: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, Stat, fstat, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::{Level, Restless, Scanner, Seen};
+use super::{Level, Restless, Scanner, Seen, thread_time};
 use crate::entry::{Body, MODE_MASK};
 use crate::path::RelPath;
 use crate::record::{Record, Stamp};
@@ -94,9 +94,9 @@ impl Scanner {
             // and reading the file at every look would help little.
             return Look::Same;
         }
-        let began = Instant::now();
+        let began = thread_time();
         let look = self.read(path, now);
-        self.occupied += began.elapsed();
+        self.occupied += thread_time().saturating_sub(began);
         look
     }
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Dir, fstat};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
 use cursor::{Cursor, skip_below};
 use look::{Look, QUIET_WAIT_MAX};
@@ -73,7 +74,7 @@ pub enum ScanEnd {
     Complete {
         /// Whether files were left for a moment because they are changing.
         restless: bool,
-        /// What merely walking took, without reading what changed.
+        /// The processor time of merely walking, without reading what changed.
         walked: Duration,
     },
     /// It was told to stop, or nobody takes observations any more.
@@ -93,8 +94,7 @@ pub struct Scanner {
     restless: HashMap<RelPath, Restless>,
     batch: Vec<Observation>,
     batch_since: Instant,
-    /// Time of the current scan that went into reading content and waiting
-    /// for the engine.
+    /// Processor time of the current scan that went into reading content.
     occupied: Duration,
 }
 
@@ -143,14 +143,14 @@ impl Scanner {
             .retain(|_, restless| restless.first_seen.elapsed() < QUIET_WAIT_MAX * 2);
         self.batch.clear();
         self.occupied = Duration::ZERO;
-        let began = Instant::now();
+        let began = thread_time();
         let mut cursor = Cursor::default();
         let mut restless = false;
         let mut levels = Vec::new();
         if let Some(level) = self.list(None) {
             levels.push(level);
         } else {
-            let walked = began.elapsed();
+            let walked = thread_time().saturating_sub(began);
             return Ok(ScanEnd::Complete { restless, walked });
         }
         while let Some(level) = levels.last_mut() {
@@ -221,7 +221,9 @@ impl Scanner {
         }
         match self.hand_over(sink) {
             Ok(()) => {
-                let walked = began.elapsed().saturating_sub(self.occupied);
+                let walked = thread_time()
+                    .saturating_sub(began)
+                    .saturating_sub(self.occupied);
                 Ok(ScanEnd::Complete { restless, walked })
             }
             Err(()) => Ok(ScanEnd::Stopped),
@@ -234,7 +236,6 @@ impl Scanner {
             return Ok(());
         }
         let handed = sink(std::mem::take(&mut self.batch));
-        self.occupied += self.batch_since.elapsed();
         self.batch_since = Instant::now();
         handed
     }
@@ -320,6 +321,13 @@ impl Scanner {
             }
         }
     }
+}
+
+/// The processor time that this thread has used. On a busy machine it says what
+/// a look costs, where a clock says how long others were at work.
+fn thread_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.max(0) as u64, now.tv_nsec as u32)
 }
 
 #[cfg(test)]
