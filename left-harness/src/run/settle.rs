@@ -44,14 +44,27 @@ pub async fn settle(world: &Arc<World>, within: Duration, quiet: Duration) -> St
         if begun.elapsed() >= within {
             let why = waited_for.unwrap_or_else(|| "it was quiet for too short a time".into());
             let details = observe::trees(world, &manifests).await.details;
-            return Err(Halt::fail(format!(
-                "not settled within {:.0} s: {why}",
-                within.as_secs_f64()
-            ))
-            .with_details(details));
+            let reason = format!("not settled within {} s: {why}", within.as_secs_f64());
+            let halt = match unseen(&manifests) {
+                0 => Halt::fail(reason),
+                // What nobody could look at is not the program's fault.
+                _ => Halt::inconclusive(reason),
+            };
+            return Err(halt.with_details(details));
         }
         let pause = LOOK_MIN.max(looked.elapsed() * LOOK_SHARE);
         tokio::time::sleep(pause.min(within.saturating_sub(begun.elapsed()))).await;
+    }
+}
+
+/// Places that could not be looked at, where nothing else differs.
+fn unseen(manifests: &[Manifest]) -> usize {
+    let differ = !compare(["", ""], &manifests[0], &manifests[1])
+        .differences
+        .is_empty();
+    match differ {
+        true => 0,
+        false => manifests.iter().map(|one| one.problems.len()).sum(),
     }
 }
 
@@ -80,7 +93,10 @@ impl Quiet {
             let different = compare(names, &manifests[0], &manifests[1])
                 .differences
                 .len();
-            Some(format!("{different} differences between the trees"))
+            Some(match (different, unseen(manifests)) {
+                (0, unseen) => format!("{unseen} places could not be looked at"),
+                (different, _) => format!("{different} differences between the trees"),
+            })
         } else if self.last != manifests {
             Some("the trees still change".into())
         } else if moved > world.adapter.quiet_bytes {
@@ -94,5 +110,47 @@ impl Quiet {
             self.last = manifests.to_vec();
         }
         why
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::manifest::{Entry, Kind, Name, Time};
+
+    fn tree(file: Option<&str>, problem: Option<&str>) -> Manifest {
+        let mut manifest = Manifest::default();
+        let mtime = Time {
+            seconds: 0,
+            nanos: 0,
+        };
+        let entry = Entry {
+            kind: Kind::Dir,
+            mode: 0o755,
+            mtime,
+            size: 0,
+            content: None,
+            target: None,
+            stamp: None,
+        };
+        let name = |text| Name::parse(text).expect("a path");
+        manifest
+            .entries
+            .extend(file.map(|file| (name(file), entry)));
+        let why = "permission denied".to_owned();
+        manifest
+            .problems
+            .extend(problem.map(|path| (name(path), why)));
+        manifest
+    }
+
+    #[test]
+    fn what_nobody_could_look_at_counts_only_where_nothing_differs() {
+        let good = tree(Some("d"), None);
+        let closed = tree(Some("d"), Some("closed"));
+        let other = tree(None, Some("closed"));
+        assert_eq!(unseen(&[good.clone(), closed.clone()]), 1);
+        assert_eq!(unseen(&[good.clone(), other]), 0);
+        assert_eq!(unseen(&[good.clone(), good]), 0);
     }
 }

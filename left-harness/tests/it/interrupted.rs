@@ -66,35 +66,50 @@ const MOMENTS: [&str; 5] = [
     r#""step":"3""#,
 ];
 
+/// Does it at every moment, all at once: most of the time is spent waiting.
+fn at_every_moment(check: impl Fn(&str, Midway) + Sync) {
+    std::thread::scope(|scope| {
+        for moment in MOMENTS {
+            let check = &check;
+            scope.spawn(move || check(moment, Midway::until(moment)));
+        }
+    });
+}
+
 #[test]
 fn ctrl_c_cleans_up_and_exits_130_in_every_phase() {
-    for moment in MOMENTS {
-        let Midway { bench, child, run } = {
-            let midway = Midway::until(moment);
-            midway.signal("INT");
-            midway
-        };
+    at_every_moment(|moment, midway| {
+        midway.signal("INT");
+        let Midway { bench, child, run } = midway;
         let ran = bench.ran(child.wait_with_output().expect("it ends"));
         assert_eq!(ran.code, 130, "{moment}: {}", ran.all());
         assert_eq!(processes_of_run(&run), Vec::<u32>::new(), "{moment}");
         assert_eq!(bench.left_on_hosts(), Vec::<PathBuf>::new(), "{moment}");
         assert!(ran.stdout.contains("INTERRUPTED"), "{}", ran.all());
-    }
+    });
 }
 
 #[test]
 fn a_killed_harness_leaves_nothing_once_the_lease_is_over() {
-    let mut killed = Vec::new();
-    for moment in MOMENTS {
-        let mut midway = Midway::until(moment);
+    at_every_moment(|moment, mut midway| {
         midway.child.kill().expect("it can be killed");
         let status = midway.child.wait().expect("it ends");
         assert_eq!(status.signal(), Some(9));
-        killed.push((moment, midway));
-    }
-    for (moment, midway) in killed {
         wait_until(moment, 10, || midway.is_clean());
-    }
+    });
+}
+
+#[test]
+fn a_harness_that_was_asleep_for_too_long_blames_itself() {
+    let midway = Midway::until(r#""step":"3""#);
+    midway.signal("STOP");
+    wait_until("the leases have lapsed", 12, || midway.is_clean());
+    midway.signal("CONT");
+    let ran = midway
+        .bench
+        .ran(midway.child.wait_with_output().expect("it ends"));
+    assert_eq!(ran.code, 3, "{}", ran.all());
+    assert!(ran.all().contains("lease"), "{}", ran.all());
 }
 
 #[test]
