@@ -46,7 +46,7 @@ pub enum Seen {
     Present {
         /// Kind and content.
         body: Body,
-        /// Permission bits within [`MODE_MASK`].
+        /// Permission bits within [`crate::entry::MODE_MASK`].
         mode: u32,
         /// For the stat cache.
         stamp: Stamp,
