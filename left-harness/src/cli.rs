@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::event::Outcome;
 use crate::run::Keep;
-use crate::run::event::Outcome;
 
 /// Deploys a sync program to two hosts over SSH, injects files, kills processes in
 /// the middle of a transfer, and proves from the outside that nothing was lost and

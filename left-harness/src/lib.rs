@@ -7,6 +7,8 @@
 
 pub mod scenario;
 
+pub mod event;
+
 pub mod sut;
 
 pub mod host;

@@ -10,9 +10,9 @@ use clap::Parser;
 
 use left_harness::cli::{Cli, Command, LabKind, RunArgs, exit_code};
 use left_harness::collect::{self, Asked, Mistaken};
+use left_harness::event::Outcome;
 use left_harness::lab::local;
 use left_harness::report::{self, Closing};
-use left_harness::run::event::Outcome;
 use left_harness::run::folder::RunFolder;
 use left_harness::run::interrupt::Interrupt;
 use left_harness::run::{self, Request};

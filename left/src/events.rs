@@ -17,6 +17,9 @@ use crate::status::{Activity, State};
 /// not fill the memory.
 const PROBLEMS_MAX: usize = 200;
 
+/// Stands for all problems past the bound; no path can be it.
+const MORE_PROBLEMS: &str = "/";
+
 /// How much of a file has arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
@@ -116,9 +119,19 @@ impl Reporter {
         if problems.get(&key).is_some_and(|known| known == text) {
             return;
         }
-        if problems.len() < PROBLEMS_MAX || problems.contains_key(&key) {
-            problems.insert(key.clone(), text.to_owned());
-        }
+        // Past the bound nobody knows what was told already, and telling it
+        // again with every look would fill the disk.
+        let (key, text) = if problems.len() < PROBLEMS_MAX || problems.contains_key(&key) {
+            (key, text)
+        } else if problems.contains_key(MORE_PROBLEMS) {
+            return;
+        } else {
+            (
+                MORE_PROBLEMS.to_owned(),
+                "there are more problems than are told",
+            )
+        };
+        problems.insert(key.clone(), text.to_owned());
         drop(problems);
         self.log(&format!("problem: {text}"));
         self.emit(json!({"event": "problem", "path": key, "text": text}));
@@ -130,6 +143,8 @@ impl Reporter {
         let mut problems = lock(&self.problems);
         // Nearly always there is none, and then nothing is allocated.
         if !problems.is_empty() && problems.remove(&escape_bytes(about)).is_some() {
+            // There is room to tell of another one.
+            problems.remove(MORE_PROBLEMS);
             self.changed.store(true, Ordering::Relaxed);
         }
     }
@@ -251,5 +266,24 @@ mod tests {
                 .count(),
             1
         );
+    }
+
+    #[test]
+    fn more_problems_than_can_be_remembered_do_not_flood_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = dir.path().join("events");
+        let reporter = Reporter::new(Some(File::create(&name).unwrap()));
+        for _look in 0..3 {
+            for n in 0..PROBLEMS_MAX + 50 {
+                reporter.problem(format!("f{n}").as_bytes(), "cannot read it");
+            }
+        }
+        let events = std::fs::read_to_string(name).unwrap();
+        let told = events
+            .lines()
+            .filter(|line| line.contains("\"problem\""))
+            .count();
+        assert_eq!(told, PROBLEMS_MAX + 1);
+        assert_eq!(reporter.problems().len(), PROBLEMS_MAX + 1);
     }
 }

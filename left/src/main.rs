@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use left::cli::{Cli, Command, StatusArgs};
-use left::daemon::{Settings, run};
+use left::daemon::{Ended, Settings, begin_again, run};
 use left::path::STATE_DIR;
 use left::share::Share;
 use left::status::{STATUS_FILE, Status};
@@ -39,7 +39,14 @@ fn daemon(cli: &Cli) -> ExitCode {
         events: cli.run.events.clone(),
     };
     match run(&settings) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ended::Told) => ExitCode::SUCCESS,
+        Ok(Ended::ToBeginAgain) => {
+            let error = begin_again();
+            complain(
+                &format!("cannot begin again after the index failed: {error}"),
+                1,
+            )
+        }
         Err(error) => complain(&error.to_string(), error.exit_code()),
     }
 }

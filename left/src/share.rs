@@ -9,6 +9,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{
     AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, Stat, fstat, mkdirat, openat,
@@ -22,6 +23,9 @@ use crate::record::Stamp;
 
 /// The folder of partial files inside the state folder.
 pub const PARTS_DIR: &str = "parts";
+
+/// How long a lock is waited for at the start.
+const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 
 const DIR_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -81,7 +85,14 @@ impl Share {
             path: named.clone(),
             source: errno.into(),
         })?;
-        match rustix::fs::flock(&root, FlockOperation::NonBlockingLockExclusive) {
+        let mut locked = rustix::fs::flock(&root, FlockOperation::NonBlockingLockExclusive);
+        // Somebody who asks whether a daemon runs holds the lock for a moment.
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        while locked == Err(Errno::WOULDBLOCK) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+            locked = rustix::fs::flock(&root, FlockOperation::NonBlockingLockExclusive);
+        }
+        match locked {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(ShareError::Locked { path: named }),
             Err(errno) => {
@@ -184,7 +195,10 @@ impl Share {
             let above = RelPath::parse(&known).ok();
             let folder = self.open_dir(above.as_ref())?;
             match mkdirat(&folder, name, Mode::from(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                // Durable before what is in it: else a power cut could look
+                // like a deletion.
+                Ok(()) => rustix::fs::fsync(&folder)?,
+                Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno),
             }
             if !known.is_empty() {
@@ -354,5 +368,18 @@ mod tests {
         assert!(share.is_still_there());
         std::fs::remove_dir_all(dir.path().join(".left")).unwrap();
         assert!(!share.is_still_there());
+    }
+
+    #[test]
+    fn a_question_whether_it_runs_does_not_keep_it_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let asking = openat(CWD, dir.path(), DIR_FLAGS, Mode::empty()).unwrap();
+        rustix::fs::flock(&asking, FlockOperation::NonBlockingLockShared).unwrap();
+        let asks = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(30));
+            drop(asking);
+        });
+        assert!(Share::open(dir.path()).is_ok());
+        asks.join().unwrap();
     }
 }

@@ -11,7 +11,7 @@ use std::fmt;
 use super::finding::Finding;
 use super::manifest::{Entry, Kind, Manifest, Name, Time};
 use super::text::{escaped, size_text};
-use crate::run::event::Outcome;
+use crate::event::Outcome;
 
 /// Lines shown of one comparison; the rest is counted.
 const DETAILS_MAX: usize = 60;

@@ -1,6 +1,6 @@
 //! What a checker says.
 
-use crate::run::event::Outcome;
+use crate::event::Outcome;
 
 /// The answer of one checker to one question.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use blake3::Hash;
 use super::finding::Finding;
 use super::manifest::Manifest;
 use super::text::{escaped, size_text};
-use crate::run::event::Outcome;
+use crate::event::Outcome;
 
 /// Lines shown; the rest is counted.
 const DETAILS_MAX: usize = 20;
@@ -48,6 +48,7 @@ pub fn kept(versions: &[Acknowledged], trees: &[(&str, &Manifest)]) -> Finding {
             .with_details(shortened(wrong));
     }
     let mut lost = Vec::new();
+    let mut versions_lost = BTreeSet::new();
     let mut unknown = Vec::new();
     for (host, manifest) in trees {
         let there: BTreeSet<[u8; 32]> = manifest
@@ -61,6 +62,7 @@ pub fn kept(versions: &[Acknowledged], trees: &[(&str, &Manifest)]) -> Finding {
             let path = escaped(version.path.as_bytes());
             let size = size_text(version.size);
             if manifest.problems.is_empty() {
+                versions_lost.insert(&version.path);
                 lost.push(format!(
                     "- {path}   its last version ({size}) is nowhere at {host}"
                 ));
@@ -89,8 +91,8 @@ pub fn kept(versions: &[Acknowledged], trees: &[(&str, &Manifest)]) -> Finding {
     }
     let text = format!(
         "{} of {} versions are lost",
-        lost.len(),
-        versions.len() * trees.len()
+        versions_lost.len(),
+        versions.len()
     );
     Finding::new("content", Outcome::Fail, text).with_details(shortened(lost))
 }
@@ -161,6 +163,7 @@ mod tests {
         let empty = tree(&[]);
         let finding = kept(&[wrote("f", "mine")], &[("a", &empty), ("b", &empty)]);
         assert_eq!(finding.outcome, Outcome::Fail);
+        assert_eq!(finding.text, "1 of 1 versions are lost");
         assert_eq!(finding.details.len(), 2);
         assert!(finding.details[1].contains("nowhere at b"), "{finding:?}");
     }

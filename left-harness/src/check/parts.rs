@@ -2,8 +2,8 @@
 
 use super::finding::Finding;
 use super::text::{escaped, size_text};
+use crate::event::Outcome;
 use crate::host::probe::Part;
-use crate::run::event::Outcome;
 
 /// Lines shown; the rest is counted.
 const DETAILS_MAX: usize = 20;

@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use super::text::{grouped, size_text};
-use crate::run::event::{Figure, Outcome};
+use crate::event::{Figure, Outcome};
 use crate::scenario::Bound;
 
 /// Judges the bytes that the link delivered towards the receiver against the

@@ -9,9 +9,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::content::{self, Version};
 use super::explain::{self, Side};
 use super::manifest::Name;
+use crate::event::Outcome;
 use crate::host::local_remote::{LocalRemote, probe_binary};
 use crate::host::probe::{Depth, Probe, TreeSpec, WriteSpec};
-use crate::run::event::Outcome;
 use crate::scenario::{Content, How};
 
 fn probe() -> Probe {

@@ -1,7 +1,7 @@
 //! A bar on one line of a terminal, with the places on it that matter.
 
 use super::text::{self, Charset};
-use crate::run::event::Unit;
+use crate::event::Unit;
 
 /// The label keeps this much at most where the line is narrow.
 const LABEL_COLUMNS_MAX: usize = 28;

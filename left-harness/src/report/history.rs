@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::hub::Reporter;
 use super::text::json_for_terminals;
-use crate::run::event::{Event, EventKind};
+use crate::event::{Event, EventKind};
 
 /// The file's name in the folder of a run.
 pub const FILE: &str = "history.jsonl";

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crate::run::event::{Event, EventKind};
+use crate::event::{Event, EventKind};
 
 /// While so many events wait, further progress is dropped: it is stale before
 /// it is shown. Everything else is few and never dropped.

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::hub::Reporter;
 use super::text::json_for_terminals;
-use crate::run::event::{Event, EventKind, Figure, Outcome, lossy};
+use crate::event::{Event, EventKind, Figure, Outcome, lossy};
 
 /// The file's name in the folder of a run.
 pub const FILE: &str = "result.json";

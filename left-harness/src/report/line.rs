@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::text::{self, Charset};
-use crate::run::event::{Event, EventKind, Outcome};
+use crate::event::{Event, EventKind, Outcome};
 
 /// What stands at the front of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::io::Write;
 use super::hub::Reporter;
 use super::line::Lines;
 use super::text::{self, Charset};
-use crate::run::event::{Event, EventKind, Unit};
+use crate::event::{Event, EventKind, Unit};
 
 /// A quarter of a bar is worth a line if it took so long, in seconds.
 const QUARTER_SECONDS_MIN: f64 = 2.0;

@@ -13,7 +13,7 @@ use super::hub::Reporter;
 use super::line::{Line, Lines, Sign};
 use super::screen::{self, Screen};
 use super::text::{self, Charset};
-use crate::run::event::{Event, EventKind, Outcome, Unit};
+use crate::event::{Event, EventKind, Outcome, Unit};
 
 /// Bars are drawn at most so many times a second.
 const DRAWS_PER_SECOND: u8 = 15;

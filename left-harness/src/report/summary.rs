@@ -7,7 +7,7 @@ use super::json::RunResult;
 use super::line::Sign;
 use super::screen::{Screen, Style};
 use super::text;
-use crate::run::event::{Event, EventKind, Outcome};
+use crate::event::{Event, EventKind, Outcome};
 
 /// Lines of one difference; all of them are in `result.json`.
 const DETAILS_MAX: usize = 40;
@@ -153,12 +153,22 @@ impl<W: Write> Summary<W> {
             let word = self.paint(Sign::Ended(*outcome).colour(), &word);
             writeln!(self.out, "{name}{:gap$}  {word}  {seconds:7.2}", "")?;
         }
-        let passed = self
-            .ended
-            .iter()
-            .filter(|(_, o, _)| *o == Outcome::Ok)
-            .count();
-        writeln!(self.out, "{passed} of {} passed", self.ended.len())?;
+        // `5 passed, 1 failed, 19 skipped`: a skip is neither good nor bad, but is seen.
+        let mut counts = Vec::new();
+        for (outcome, word) in [
+            (Outcome::Ok, "passed"),
+            (Outcome::Fail, "failed"),
+            (Outcome::Inconclusive, "inconclusive"),
+            (Outcome::Infrastructure, "infrastructure"),
+            (Outcome::Interrupted, "interrupted"),
+            (Outcome::Skipped, "skipped"),
+        ] {
+            let number = self.ended.iter().filter(|ended| ended.1 == outcome).count();
+            if number > 0 || outcome == Outcome::Ok {
+                counts.push(format!("{number} {word}"));
+            }
+        }
+        writeln!(self.out, "{}", counts.join(", "))?;
         self.out.flush()
     }
 

@@ -11,7 +11,7 @@ use super::screen::{Screen, Style};
 use super::summary::Summary;
 use super::text::Charset;
 use super::{history, json};
-use crate::run::event::{Event, EventKind, Figure, Outcome, Unit};
+use crate::event::{Event, EventKind, Figure, Outcome, Unit};
 
 const MIB: u64 = 1 << 20;
 

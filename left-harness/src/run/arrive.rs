@@ -2,10 +2,10 @@
 
 use anyhow::Context;
 
-use super::event::{EventKind, Outcome};
 use super::halt::Halt;
 use super::world::World;
 use crate::check::manifest::Name;
+use crate::event::{EventKind, Outcome};
 use crate::host::probe::{Arrival, Wanted};
 use crate::scenario::Action;
 

@@ -3,10 +3,10 @@
 
 use anyhow::{Context, Result};
 
-use super::event::Outcome;
 use super::halt::Halt;
 use super::site::Site;
 use super::world::World;
+use crate::event::Outcome;
 use crate::host::remote::{Command, path_text};
 
 /// With less space than this a host's disk counts as full.

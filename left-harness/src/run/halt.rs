@@ -1,6 +1,6 @@
 //! Why a run does not go on: whose fault it is, and what to show for it.
 
-use super::event::Outcome;
+use crate::event::Outcome;
 
 /// The end of the steps before their end.
 #[derive(Debug, Clone)]

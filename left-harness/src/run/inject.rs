@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-use super::event::{EventKind, Unit};
 use super::halt::Halt;
 use super::steps::StepResult;
 use super::world::World;
 use crate::check::content;
+use crate::event::{EventKind, Unit};
 use crate::host::probe::{TreeSpec, WriteSpec, Written};
 use crate::host::remote::{Command, Exit, path_text};
 use crate::lab::Host;

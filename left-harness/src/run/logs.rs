@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::event::Outcome;
 use super::folder::RunFolder;
 use super::site::Site;
 use super::world::World;
 use crate::check::Finding;
 use crate::check::text::escaped;
+use crate::event::Outcome;
 
 /// A longer log is not brought home whole, only its end: it must not fill this machine.
 const LOG_BYTES_MAX: u64 = 64 << 20;

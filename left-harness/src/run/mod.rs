@@ -2,12 +2,11 @@
 //!
 //! The order never changes: build what is missing → lab up → deploy → steps →
 //! settle → stop the program and fetch its logs → observe → check → tear down in
-//! reverse, also after a failure and after Ctrl-C. [`event`] is the only way out
+//! reverse, also after a failure and after Ctrl-C. [`crate::event`] is the only way out
 //! for news; nothing in here prints.
 
 pub mod arrive;
 pub mod blame;
-pub mod event;
 pub mod folder;
 pub mod halt;
 pub mod inject;
@@ -35,7 +34,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use self::event::{EventKind, Outcome};
 use self::folder::RunFolder;
 use self::halt::Halt;
 use self::interrupt::Interrupt;
@@ -43,6 +41,7 @@ use self::phase::Phase;
 use self::prepare::{Folders, Undo};
 use self::world::World;
 use crate::check::Finding;
+use crate::event::{EventKind, Outcome};
 use crate::host::probe::Depth;
 use crate::report::EventSink;
 use crate::scenario::{Case, Scenario};

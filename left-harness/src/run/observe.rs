@@ -7,7 +7,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 
-use super::event::{EventKind, Outcome};
 use super::halt::Halt;
 use super::site::Site;
 use super::steps::StepResult;
@@ -15,6 +14,7 @@ use super::world::World;
 use crate::check::kept::{Acknowledged, kept};
 use crate::check::manifest::Manifest;
 use crate::check::{Finding, explain, parts, resent};
+use crate::event::{EventKind, Outcome};
 use crate::host::probe::Depth;
 use crate::scenario::{Bound, Expect};
 use crate::workload::Version;

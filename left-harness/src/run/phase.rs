@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::event::{EventKind, Outcome};
 use super::halt::Halt;
+use crate::event::{EventKind, Outcome};
 use crate::report::EventSink;
 
 /// It has begun and must end in one of these ways.

@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use tokio::sync::watch;
 
 use super::Request;
-use super::event::{EventKind, Unit};
 use super::folder::RunFolder;
 use super::halt::Halt;
 use super::leases::Leases;
@@ -15,6 +14,7 @@ use super::leftovers;
 use super::phase::Phase;
 use super::site::Site;
 use super::world::World;
+use crate::event::{EventKind, Unit};
 use crate::host::probe::Probe;
 use crate::lab::{Lab, local};
 use crate::report::EventSink;

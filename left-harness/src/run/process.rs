@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::event::EventKind;
 use super::halt::Halt;
 use super::leases;
 use super::site::Site;
 use super::world::World;
+use crate::event::EventKind;
 use crate::host::probe::{Exited, Held, HoldSpec, Readiness};
 use crate::sut::adapter::Ready;
 

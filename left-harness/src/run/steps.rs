@@ -6,11 +6,11 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 use super::arrive::{Arrived, arrives, time_figure};
-use super::event::{EventKind, Outcome};
 use super::halt::Halt;
 use super::trigger::{ArmedKill, kill_now};
 use super::world::World;
 use super::{inject, observe, settle};
+use crate::event::{EventKind, Outcome};
 use crate::scenario::{Action, Step};
 
 /// What a step that went well has to say.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{EventKind, Unit};
 use super::world::World;
+use crate::check::text::size_text;
+use crate::event::{EventKind, Unit};
 
 /// The bar on which a direction's bytes are shown.
 pub fn bar(from: &str, to: &str) -> String {
@@ -43,37 +44,42 @@ pub fn end_bars(world: &World) {
 /// The figures that every run has.
 pub fn figures(world: &World) {
     for (from, to) in world.directions() {
-        let size = world.model().written_on(from);
-        if size == 0 {
+        let written = world.model().written_on(from);
+        if written == 0 {
             continue;
         }
         let delivered = world.lab.link.delivered(from, to);
-        let resent = delivered as f64 - size as f64;
-        let share = 100.0 * resent / size as f64;
+        let resent = delivered as f64 - written as f64;
+        let share = 100.0 * resent / written as f64;
         bytes(
             world,
             format!("size {from} → {to}"),
-            size as f64,
-            mib(size as f64),
+            written as f64,
+            size(written as f64),
         );
         bytes(
             world,
             format!("delivered {from} → {to}"),
             delivered as f64,
-            mib(delivered as f64),
+            size(delivered as f64),
         );
         bytes(
             world,
             format!("resent {from} → {to}"),
             resent,
-            format!("{} ({share:.2} %)", mib(resent)),
+            format!("{} ({share:.2} %)", size(resent)),
         );
     }
     for site in &world.sites {
         let exits = site.exits();
         let peak = exits.iter().filter_map(|exited| exited.max_rss_kib).max();
         if let Some(peak) = peak.map(|kib| kib as f64 * 1024.0) {
-            bytes(world, format!("peak memory {}", site.name), peak, mib(peak));
+            bytes(
+                world,
+                format!("peak memory {}", site.name),
+                peak,
+                size(peak),
+            );
         }
     }
 }
@@ -82,6 +88,8 @@ fn bytes(world: &World, name: String, value: f64, text: String) {
     world.figure(name, value, "bytes", text);
 }
 
-fn mib(bytes: f64) -> String {
-    format!("{:.2} MiB", bytes / 1_048_576.0)
+/// As people read it; what was resent is negative while something is on its way.
+fn size(bytes: f64) -> String {
+    let sign = if bytes < 0.0 { "-" } else { "" };
+    format!("{sign}{}", size_text(bytes.abs() as u64))
 }

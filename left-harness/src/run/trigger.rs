@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::event::EventKind;
 use super::halt::Halt;
 use super::leases;
 use super::transfers;
 use super::world::World;
+use crate::event::EventKind;
 use crate::host::probe::{self, Exited, Held};
 use crate::link::{Armed, Hold};
 use crate::scenario::{Action, Amount, Direction};

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
-use super::event::{EventKind, Figure};
 use super::leases::Leases;
 use super::site::Site;
+use crate::event::{EventKind, Figure};
 use crate::lab::Lab;
 use crate::report::EventSink;
 use crate::sut::adapter::Adapter;

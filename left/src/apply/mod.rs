@@ -2,6 +2,8 @@
 //! and metadata where they belong, and only where the disk still is as it was
 //! when that was decided.
 
+mod exchange;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -9,17 +11,18 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{
     AtFlags, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat,
-    fsync, futimens, linkat, mkdirat, openat, renameat, renameat_with, statat, symlinkat, unlinkat,
+    fsync, futimens, linkat, mkdirat, openat, renameat_with, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
+use exchange::{Exchanged, exchange};
+
 use crate::entry::{Body, ContentId, Entry, Mtime};
 use crate::index::{Change, Index};
-use crate::part::{PartId, STAGED, remove_part};
+use crate::part::{PartId, remove_part};
 use crate::path::RelPath;
-use crate::plan::conflict_name;
 use crate::record::{Record, Stamp};
-use crate::share::{Share, is_dir, is_link, stamp};
+use crate::share::{Share, is_dir, stamp};
 
 /// How a job changes the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +105,18 @@ const SYNC_EACH_MAX: usize = 8;
 /// Performs jobs together, so that many small files share their syncs. A part
 /// comes with each job that has content.
 pub fn apply(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Vec<(Job, Outcome)> {
+    let ended = apply_all(share, index, jobs);
+    for (job, outcome) in &ended {
+        // The next attempt has a part of its own; this one would stay.
+        let id = job.part().filter(|id| id.slot != 0);
+        if let (Some(id), false) = (id, matches!(outcome, Outcome::Done { .. })) {
+            remove_part(share, id);
+        }
+    }
+    ended
+}
+
+fn apply_all(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Vec<(Job, Outcome)> {
     let mut ready = Vec::new();
     let mut ended = Vec::new();
     for (job, part) in jobs {
@@ -267,6 +282,13 @@ fn place(
     part: Option<&File>,
 ) -> io::Result<Outcome> {
     let name = job.path.name();
+    if let Some(part) = part {
+        // It goes by its name, under which somebody may have put something else.
+        let named = statat(share.parts(), job.part_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+        if named.st_ino != fstat(part)?.st_ino {
+            return Err(io::Error::other("its part was replaced by something else"));
+        }
+    }
     let copy = match job.stamp() {
         None => match create(share, folder, job)? {
             true => None,
@@ -319,144 +341,6 @@ fn create(share: &Share, folder: &OwnedFd, job: &Job) -> io::Result<bool> {
     }
 }
 
-enum Exchanged {
-    Yes(Option<RelPath>),
-    No,
-}
-
-/// Exchanges what is there with what is to be there, and looks at what came
-/// out: if it is not what was decided against, a user was faster and gets it
-/// back.
-fn exchange(
-    share: &Share,
-    index: &Index,
-    folder: &OwnedFd,
-    job: &Job,
-    known: &Stamp,
-) -> io::Result<Exchanged> {
-    let name = job.path.name();
-    match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(now) if stamp(&now).same_file(known) => {}
-        Ok(_) | Err(Errno::NOENT) => return Ok(Exchanged::No),
-        Err(errno) => return Err(errno.into()),
-    }
-    let staged = stage(share, job)?;
-    let copy = match job.how {
-        How::InstallKeepingOurs => Some(keep_copy(index, folder, job)?),
-        _ => None,
-    };
-    let exchanged = exchange_staged(share, folder, name, &staged, known);
-    match (exchanged, copy) {
-        (Ok(true), copy) => Ok(Exchanged::Yes(copy)),
-        (other, copy) => {
-            // What keeps its name needs no second one.
-            if let Some(copy) = copy {
-                drop_copy(folder, name, copy.name(), known);
-            }
-            other.map(|_| Exchanged::No)
-        }
-    }
-}
-
-/// The exchange itself; `false` when what came out went back.
-fn exchange_staged(
-    share: &Share,
-    folder: &OwnedFd,
-    name: &[u8],
-    staged: &str,
-    known: &Stamp,
-) -> io::Result<bool> {
-    match renameat_with(share.parts(), staged, folder, name, RenameFlags::EXCHANGE) {
-        Ok(()) => {
-            let out = statat(share.parts(), staged, AtFlags::SYMLINK_NOFOLLOW)?;
-            if !stamp(&out).same_but_moved(known) || is_dir(&out) {
-                renameat_with(share.parts(), staged, folder, name, RenameFlags::EXCHANGE)?;
-                return Ok(false);
-            }
-            unlinkat(share.parts(), staged, AtFlags::empty())?;
-        }
-        // A file system that cannot exchange: the check above has to do.
-        Err(Errno::INVAL | Errno::NOSYS) => renameat(share.parts(), staged, folder, name)?,
-        Err(Errno::NOENT) => return Ok(false),
-        Err(errno) => return Err(errno.into()),
-    }
-    Ok(true)
-}
-
-/// Takes the name of a conflict copy away again, if the same file certainly
-/// still has its own.
-fn drop_copy(folder: &OwnedFd, name: &[u8], copy: &[u8], known: &Stamp) {
-    let is_known = |name: &[u8]| {
-        statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|found| stamp(&found).ino == known.ino && found.st_nlink > 1)
-    };
-    if is_known(name) && is_known(copy) {
-        let _ = unlinkat(folder, copy, AtFlags::empty());
-    }
-}
-
-/// Makes what is to be exchanged in, beside the parts; answers its name.
-fn stage(share: &Share, job: &Job) -> io::Result<String> {
-    let parts = share.parts();
-    match &job.target.body {
-        Body::File { .. } => return Ok(job.part_name()),
-        Body::Link { target } => {
-            clear_staged(share)?;
-            symlinkat(&target[..], parts, STAGED)?;
-        }
-        Body::Dir => {
-            clear_staged(share)?;
-            mkdirat(parts, STAGED, Mode::from(0o700))?;
-            change_mode(&open_to_change(parts, STAGED.as_bytes())?, job.target.mode)?;
-        }
-        Body::Deleted => return Err(Errno::INVAL.into()),
-    }
-    Ok(STAGED.to_owned())
-}
-
-/// Removes what an exchange that failed has left; a file is never ours.
-fn clear_staged(share: &Share) -> io::Result<()> {
-    match statat(share.parts(), STAGED, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(errno.into()),
-        Ok(found) if is_dir(&found) => Ok(unlinkat(share.parts(), STAGED, AtFlags::REMOVEDIR)?),
-        Ok(found) if is_link(&found) => Ok(unlinkat(share.parts(), STAGED, AtFlags::empty())?),
-        Ok(_) => Err(Errno::EXIST.into()),
-    }
-}
-
-/// Gives the losing version its second name before it loses the first, so
-/// that no moment is without it.
-fn keep_copy(index: &Index, folder: &OwnedFd, job: &Job) -> io::Result<RelPath> {
-    let ours = job
-        .known
-        .as_ref()
-        .map_or(Body::Deleted, |known| known.entry.body.clone());
-    for attempt in 0..100 {
-        let name = conflict_name(job.path.name(), &ours, index.replica(), attempt);
-        let path = RelPath::below(job.path.parent().as_ref(), &name).map_err(io::Error::other)?;
-        match linkat(
-            folder,
-            job.path.name(),
-            folder,
-            name.as_slice(),
-            AtFlags::empty(),
-        ) {
-            Ok(()) => return Ok(path),
-            Err(Errno::EXIST) => {
-                // An earlier attempt that was cut short has made it already.
-                let there = statat(folder, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)?;
-                let known = job.stamp();
-                if known.is_some_and(|known| known.ino == there.st_ino as u64) {
-                    return Ok(path);
-                }
-            }
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Err(Errno::EXIST.into())
-}
-
 fn set_metadata(share: &Share, job: &Job) -> io::Result<Outcome> {
     let Some(known) = job.stamp() else {
         return Ok(Outcome::Changed);
@@ -483,7 +367,16 @@ fn set_metadata(share: &Share, job: &Job) -> io::Result<Outcome> {
         set_mtime(&file, mtime)?;
     }
     fsync(&file)?;
-    Ok(done(&fstat(&file)?, None))
+    let now = stamp(&fstat(&file)?);
+    // A write between the look and the new mtime would be hidden by it, so
+    // the content is read once more.
+    Ok(Outcome::Done {
+        stamp: Stamp {
+            trusted: false,
+            ..now
+        },
+        copy: None,
+    })
 }
 
 fn done(now: &Stat, copy: Option<RelPath>) -> Outcome {

@@ -1,5 +1,6 @@
 //! Races at the destination and crashes around the exchange.
 
+use super::exchange::exchange_staged;
 use super::*;
 use crate::events::Reporter;
 use crate::part::{open_part, settle_intents};
@@ -137,16 +138,16 @@ fn dst_edited_before_replace_keeps_the_edit() {
 fn an_edit_between_the_check_and_the_exchange_goes_back() {
     let place = place();
     place.write("name", "old");
-    let known = place.known("name").stamp.unwrap();
+    let known = place.known("name");
     place.write("name", "an edit nobody has seen");
-    let (_, part) = place.job("name", None, "of the peer", How::Install);
+    let (job, part) = place.job("name", Some(known), "of the peer", How::Install);
     drop(part);
     let staged = PartId {
         content: ContentId(*blake3::hash(b"of the peer").as_bytes()),
         slot: 0,
     };
     let folder = place.share.open_dir(None).unwrap();
-    let exchanged = exchange_staged(&place.share, &folder, b"name", &staged.name(), &known);
+    let exchanged = exchange_staged(&place.share, &place.index, &folder, &staged.name(), &job);
     assert!(!exchanged.unwrap());
     assert_eq!(place.read("name"), "an edit nobody has seen");
 }
@@ -218,6 +219,88 @@ fn crash_after_exchange_removes_only_what_was_superseded() {
 fn crash_after_exchange_with_user_edit_keeps_the_edit() {
     let place = place();
     exchanged_and_killed(&place, Some("an edit nobody has seen"));
+    let names = place.names();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let copy = names.iter().find(|name| name.contains("conflict")).unwrap();
+    assert_eq!(place.read(copy), "an edit nobody has seen");
+}
+
+#[test]
+fn src_racy_timestamp_a_write_behind_a_young_stamp_survives_the_exchange() {
+    let place = place();
+    place.write("name", "old");
+    let mut known = place.known("name");
+    // As if two writes of one length had fallen into one step of the clock.
+    place.write("name", "new");
+    known.stamp = place.known("name").stamp.map(|stamp| Stamp {
+        trusted: false,
+        ..stamp
+    });
+    let outcome = place.apply(place.job("name", Some(known), "of the peer", How::Install));
+    assert!(matches!(outcome, Outcome::Changed), "{outcome:?}");
+    assert_eq!(place.read("name"), "new");
+}
+
+#[test]
+fn metadata_that_is_set_hides_no_write() {
+    let place = place();
+    place.write("name", "old");
+    let known = place.known("name");
+    let (mut job, _) = place.job("name", Some(known), "old", How::Install);
+    job.how = How::SetMetadata;
+    let Outcome::Done { stamp, .. } = place.apply((job, None)) else {
+        panic!("it was not done")
+    };
+    assert!(!stamp.trusted);
+}
+
+#[test]
+fn an_attempt_that_failed_leaves_no_small_part() {
+    let place = place();
+    place.write("name", "of the user");
+    let target = file("of the peer", 2);
+    let job = Job {
+        path: RelPath::parse(b"name").unwrap(),
+        known: None,
+        theirs: target.clone(),
+        target,
+        how: How::Install,
+        slot: 7,
+    };
+    let mut part = open_part(&place.share, job.part().unwrap()).unwrap();
+    part.write_all(b"of the peer").unwrap();
+    let outcome = place.apply((job, Some(part)));
+    assert!(matches!(outcome, Outcome::Changed), "{outcome:?}");
+    assert!(!crate::part::any_parts(&place.share));
+}
+
+#[test]
+fn something_else_under_the_parts_name_is_not_put_in_place() {
+    let place = place();
+    let (job, part) = place.job("name", None, "of the peer", How::Install);
+    let name = place.dir.path().join(".left/parts").join(job.part_name());
+    std::fs::remove_file(&name).unwrap();
+    std::fs::write(&name, "something else").unwrap();
+    let outcome = place.apply((job, part));
+    assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    assert!(place.names().is_empty());
+}
+
+#[test]
+fn crash_after_exchange_with_an_edit_that_cannot_be_read_keeps_it_too() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = place();
+    let (job, _) = place.job("gone/name", None, "new", How::Install);
+    let id = job.part().unwrap();
+    let part = place.dir.path().join(".left/parts").join(id.name());
+    std::fs::write(&part, "an edit nobody has seen").unwrap();
+    std::fs::set_permissions(&part, std::fs::Permissions::from_mode(0o400)).unwrap();
+    // Its folder became a file, so that it cannot go back there.
+    place.write("gone", "a file");
+    let path = job.path;
+    place.index.commit(&[Change::Intend { id, path }]).unwrap();
+    settle_intents(&place.share, &place.index, &Reporter::new(None)).unwrap();
+    assert_eq!(place.index.intents().unwrap(), []);
     let names = place.names();
     assert_eq!(names.len(), 2, "{names:?}");
     let copy = names.iter().find(|name| name.contains("conflict")).unwrap();

@@ -147,6 +147,9 @@ impl Engine {
             }
             Err(missed) => {
                 self.finish(&job);
+                if let Some(id) = job.part().filter(|id| id.slot != 0) {
+                    remove_part(&self.context.share, id);
+                }
                 if !here {
                     return Ok(());
                 }

@@ -18,7 +18,7 @@ use crate::apply::Job;
 use crate::entry::ContentId;
 use crate::events::Reporter;
 use crate::index::{Change, Heard, Index, IndexError};
-use crate::part::remove_all_parts;
+use crate::part::{remove_all_parts, remove_small_parts};
 use crate::path::RelPath;
 use crate::share::Share;
 use crate::transfer::receive::Note;
@@ -93,6 +93,9 @@ pub struct Engine {
     /// The index has entries that may not be listed yet.
     unlisted: bool,
     cleaned: bool,
+    /// Listings that came before the first look was complete: what they say
+    /// must not replace what an earlier process may have put in place already.
+    early: VecDeque<(u64, Message)>,
 }
 
 impl Engine {
@@ -112,6 +115,7 @@ impl Engine {
             withheld: 0,
             unlisted: true,
             cleaned: false,
+            early: VecDeque::new(),
         }
     }
 
@@ -151,6 +155,9 @@ impl Engine {
                     self.context
                         .reporter
                         .update(|activity| activity.scanned = true);
+                    for (session, message) in std::mem::take(&mut self.early) {
+                        self.take_message(session, message)?;
+                    }
                 }
                 Ok(())
             }
@@ -182,10 +189,7 @@ impl Engine {
                 self.next_session.take_if(|next| next.id == session);
                 Ok(())
             }
-            Event::SessionDown { session } => {
-                self.session_down(session);
-                Ok(())
-            }
+            Event::SessionDown { session } => self.session_down(session),
             Event::Fetched {
                 session,
                 job,
@@ -214,8 +218,9 @@ impl Engine {
         };
         if !same {
             // It lists everything again; what it no longer lists is no longer
-            // to be had.
-            index.commit(&[Change::UnwantAll])?;
+            // to be had. Said together, so that a peer that comes back after another one
+            // lists everything again as well.
+            index.commit(&[Change::UnwantAll, Change::Heard(heard)])?;
         }
         let ours = (have.replica, have.epoch) == (index.replica().0, index.epoch());
         let session = Session {
@@ -273,7 +278,7 @@ impl Engine {
         });
     }
 
-    fn session_down(&mut self, id: u64) {
+    fn session_down(&mut self, id: u64) -> Result<(), IndexError> {
         if self
             .session
             .as_ref()
@@ -284,7 +289,7 @@ impl Engine {
         self.next_session.take_if(|next| next.id == id);
         if self.session.is_some() {
             // An older session than the one there is.
-            return;
+            return Ok(());
         }
         let contents = &mut self.contents;
         self.in_flight.retain(|_, stage| match stage {
@@ -296,9 +301,13 @@ impl Engine {
             }
             Stage::Applying(_) => true,
         });
+        if self.in_flight.is_empty() {
+            remove_small_parts(&self.context.share, &self.context.index)?;
+        }
         if let Some(next) = self.next_session.take() {
             self.begin(next);
         }
+        Ok(())
     }
 
     fn take_message(&mut self, id: u64, message: Message) -> Result<(), IndexError> {
@@ -308,6 +317,15 @@ impl Engine {
             .chain(&self.next_session)
             .any(|session| session.id == id);
         if !waiting {
+            return Ok(());
+        }
+        if !self.scanned && matches!(message, Message::Listing { .. }) {
+            self.early.retain(|(session, _)| *session == id);
+            if self.early.len() >= LISTINGS_MAX {
+                self.hang_up("it lists more than is acknowledged");
+                return Ok(());
+            }
+            self.early.push_back((id, message));
             return Ok(());
         }
         match message {
@@ -351,3 +369,6 @@ impl Engine {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

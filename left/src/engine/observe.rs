@@ -6,6 +6,7 @@ use crate::index::{Change, IndexError};
 use crate::plan::changed_here;
 use crate::record::{Record, Stamp};
 use crate::scanner::{Observation, Seen};
+use crate::version::Relation;
 
 impl Engine {
     pub(super) fn take_observations(
@@ -33,16 +34,17 @@ impl Engine {
             match observed(known.as_ref(), seen) {
                 Found::Same(stamp) => changes.push(Change::Touch { path, stamp }),
                 Found::Changed(body, mode, stamp) => {
-                    let version = changed_here(known.as_ref().map(|record| &record.entry), here);
-                    changes.push(Change::Put {
-                        path,
-                        entry: Entry {
-                            body,
-                            mode,
-                            version,
-                        },
-                        stamp,
-                    });
+                    let known = known.map(|record| record.entry);
+                    let version = changed_here(known.as_ref(), here);
+                    let mut entry = Entry {
+                        body,
+                        mode,
+                        version,
+                    };
+                    if let Some(want) = index.want(&path)? {
+                        entry = if_it_is_the_peers(entry, known.as_ref(), &want);
+                    }
+                    changes.push(Change::Put { path, entry, stamp });
                     changed = true;
                 }
                 Found::Nothing => {}
@@ -57,6 +59,25 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// What is exactly what the peer offered is no change of this side: it was put
+/// in place by a process that was killed before it could say so, or both sides
+/// made the same change. With a version of its own, the peer's next edit would
+/// be a conflict.
+fn if_it_is_the_peers(seen: Entry, known: Option<&Entry>, want: &Entry) -> Entry {
+    let is_news = known.is_none_or(|known| {
+        let relation = known.version.relation(&want.version);
+        matches!(relation, Relation::Older | Relation::Concurrent)
+    });
+    if !is_news || seen.is_deleted() || !seen.same_content(want) || !seen.same_metadata(want) {
+        return seen;
+    }
+    let version = known.map_or_else(
+        || want.version.clone(),
+        |known| known.version.merged(&want.version),
+    );
+    want.with_version(version)
 }
 
 enum Found {
@@ -86,10 +107,19 @@ fn observed(known: Option<&Record>, seen: Seen) -> Found {
         if before.mode == stamp.mode {
             mode = known.entry.mode;
         }
-        if let (Body::File { mtime, .. }, Some(asked)) = (&mut body, known.entry.mtime())
+        // Of the same content only: another one has its own mtime.
+        if let (
+            Body::File { id, mtime, .. },
+            Body::File {
+                id: had,
+                mtime: asked,
+                ..
+            },
+        ) = (&mut body, &known.entry.body)
+            && id == had
             && before.mtime == stamp.mtime
         {
-            *mtime = asked;
+            *mtime = *asked;
         }
     }
     if known.entry.body == body && known.entry.mode == mode {

@@ -175,7 +175,10 @@ pub fn hash_file(
         }
     };
     let results: Vec<_> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        // Where no more threads are to be had, this one does it all.
+        let others: Vec<_> = (1..threads)
+            .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok())
+            .collect();
         let mine = work();
         let joined = others.into_iter().map(|other| {
             other

@@ -1,6 +1,9 @@
 //! Real `left` processes on loopback, looked at from the outside.
 
+mod modify;
 mod pair;
 mod refusals;
 mod resume;
+mod stress;
 mod sync;
+mod trouble;

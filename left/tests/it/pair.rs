@@ -186,6 +186,11 @@ impl Side {
         }
     }
 
+    pub fn is_running(&mut self) -> bool {
+        let child = self.child.as_mut().expect("it was started");
+        matches!(child.try_wait(), Ok(None))
+    }
+
     /// The status file; null while there is none.
     pub fn status(&self) -> Value {
         let pid = self.child.as_ref().map(Child::id);

@@ -1,14 +1,16 @@
 //! Decides what to ask for next, within the window.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::{Deliver, Missed, Note, Target, Targets, Task, lock};
 use crate::apply::Job;
+use crate::entry::Body;
 use crate::events::{Progress, Reporter};
 use crate::part::open_part;
 use crate::share::Share;
@@ -205,6 +207,7 @@ impl<'a> Decider<'a> {
             && self.outstanding_bytes < WINDOW_BYTES
         {
             active.blocks[active.next as usize] = BlockState::Asked;
+            lock(&active.target.asked).insert(active.next);
             self.outstanding_bytes += active.target.geometry.len(active.next) as u64;
             active.next += 1;
             count += 1;
@@ -259,7 +262,13 @@ impl<'a> Decider<'a> {
             id,
             geometry,
             part,
+            old: if single {
+                None
+            } else {
+                old_file(self.share, &job)
+            },
             list: OnceLock::new(),
+            asked: Mutex::default(),
         });
         lock(self.targets).insert(handle, target.clone());
         let active = Active {
@@ -317,11 +326,14 @@ impl<'a> Decider<'a> {
             return self.miss(handle, Missed::Unsound);
         }
         let _ = active.target.list.set(list);
-        if active.target.part.metadata()?.len() == 0 {
+        let is_resumed = active.target.part.metadata()?.len() > 0;
+        if !is_resumed && active.target.old.is_none() {
             return self.take_checked(handle, &[]);
         }
         let task = Task::Check(handle, active.target.clone());
-        self.reporter.update(|activity| activity.recovering = true);
+        if is_resumed {
+            self.reporter.update(|activity| activity.recovering = true);
+        }
         self.to_tasks
             .send(task)
             .map_err(|_| io::ErrorKind::BrokenPipe.into())
@@ -347,8 +359,6 @@ impl<'a> Decider<'a> {
         let Some(active) = self.active.get_mut(&handle) else {
             return Ok(());
         };
-        // A block that nobody asked for was verified all the same, but counts
-        // for nothing.
         if active.blocks.get(block as usize) != Some(&BlockState::Asked) {
             return Ok(());
         }
@@ -428,5 +438,14 @@ impl<'a> Decider<'a> {
             .sum();
         let patience = STALL + Duration::from_secs(hashing / HASH_BYTES_PER_SECOND_MIN);
         !self.active.is_empty() && self.last_answer.elapsed() > patience
+    }
+}
+
+/// The file that is at the path of a job now, if one is known to be there.
+/// Whether it still is that version does not matter: each block is verified.
+fn old_file(share: &Share, job: &Job) -> Option<File> {
+    match &job.known.as_ref()?.entry.body {
+        Body::File { size, .. } if *size > 0 => share.open_file(&job.path).ok(),
+        _ => None,
     }
 }

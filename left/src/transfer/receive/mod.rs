@@ -7,12 +7,12 @@
 
 mod decide;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -21,7 +21,7 @@ use decide::Decider;
 use crate::apply::Job;
 use crate::entry::ContentId;
 use crate::events::Reporter;
-use crate::part::blocks_present;
+use crate::part::{blocks_present, reuse_blocks};
 use crate::share::Share;
 use crate::transfer::blocks::{BlockList, Geometry, chaining_value};
 use crate::wire::frame::{FrameKind, Header, read_header};
@@ -77,7 +77,12 @@ struct Target {
     id: ContentId,
     geometry: Geometry,
     part: File,
+    /// What the path has now; blocks that it shares need not be sent.
+    old: Option<File>,
     list: OnceLock<BlockList>,
+    /// Blocks that were asked for and did not come yet. Others are refused:
+    /// by the time they are written the part may be a file of the user.
+    asked: Mutex<HashSet<u64>>,
 }
 
 type Targets = Mutex<HashMap<u32, Arc<Target>>>;
@@ -108,11 +113,13 @@ pub fn receive(
     let (to_notes, notes) = notes;
     let targets = Targets::default();
     let pool = Mutex::new(Vec::new());
+    // A long look at a part must not hold up the next session.
+    let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (to_tasks, tasks) = sync_channel::<Task>(TASKS_MAX);
         let tasks = Arc::new(Mutex::new(tasks));
         for _ in 0..2 {
-            let (tasks, to_notes, pool) = (tasks.clone(), to_notes.clone(), &pool);
+            let (tasks, to_notes, pool, ended) = (tasks.clone(), to_notes.clone(), &pool, &ended);
             scope.spawn(move || {
                 loop {
                     let next = tasks
@@ -120,7 +127,7 @@ pub fn receive(
                         .unwrap_or_else(|poisoned| poisoned.into_inner())
                         .recv();
                     let Ok(task) = next else { return };
-                    if to_notes.send(perform(task, reporter, pool)).is_err() {
+                    if to_notes.send(perform(task, reporter, pool, ended)).is_err() {
                         return;
                     }
                 }
@@ -138,6 +145,7 @@ pub fn receive(
         }
         let mut decider = Decider::new(share, reporter, stream, &targets, to_tasks, deliver);
         decider.run(&notes);
+        ended.store(true, Ordering::Relaxed);
         reporter.update(|activity| activity.recovering = false);
         let _ = stream.shutdown(Shutdown::Both);
         drop(decider);
@@ -180,6 +188,9 @@ fn read_frames(
                 if !fits {
                     return Err(broken("the peer sent a block that cannot be"));
                 }
+                if !lock(&target.asked).remove(&argument) {
+                    return Err(broken("the peer sent a block that nobody asked for"));
+                }
                 let task = Task::Verify {
                     handle,
                     target,
@@ -206,11 +217,26 @@ fn read_frames(
     }
 }
 
-fn perform(task: Task, reporter: &Reporter, pool: &Mutex<Vec<Vec<u8>>>) -> Note {
+/// Which blocks are in the part, once those of the old file are too.
+fn check(target: &Target, list: &BlockList, go_on: &dyn Fn() -> bool) -> io::Result<Vec<bool>> {
+    let mut present = blocks_present(&target.part, list, go_on)?;
+    if let Some(old) = &target.old {
+        reuse_blocks(&target.part, list, &mut present, old, go_on)?;
+    }
+    Ok(present)
+}
+
+fn perform(
+    task: Task,
+    reporter: &Reporter,
+    pool: &Mutex<Vec<Vec<u8>>>,
+    ended: &AtomicBool,
+) -> Note {
     match task {
         Task::Check(handle, target) => {
+            let go_on = || !ended.load(Ordering::Relaxed);
             let present = match target.list.get() {
-                Some(list) => blocks_present(&target.part, list),
+                Some(list) => check(&target, list, &go_on),
                 None => Ok(Vec::new()),
             };
             Note::Checked(handle, present)
@@ -255,3 +281,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
+
+#[cfg(test)]
+mod tests;

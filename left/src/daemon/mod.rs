@@ -1,50 +1,41 @@
 //! Brings everything up, waits for a signal, and takes everything down.
 
-use std::fs::{File, OpenOptions};
+mod again;
+mod error;
+mod places;
+mod work;
+
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::apply::{Job, apply};
+pub use again::begin_again;
+use again::{FAILED, expect_panics, wait_for_room};
+pub use error::DaemonError;
+use places::{open_events, refuse_log_inside, share_path};
+use work::{apply_all, scan_always};
+
 use crate::engine::{Engine, EngineContext, Event};
 use crate::events::Reporter;
-use crate::index::{Index, IndexError};
+use crate::index::Index;
 use crate::part::{any_parts, settle_intents};
 use crate::path::{STATE_DIR, shown};
-use crate::scanner::{ScanEnd, Scanner};
+use crate::scanner::Scanner;
 use crate::session::{Hub, SessionContext, accept_all, dial_always, random};
-use crate::share::{Share, ShareError};
+use crate::share::Share;
 use crate::status::{Status, write_status};
 use crate::transfer::blocks::ListCache;
 use crate::transfer::send::SendContext;
 use crate::version::ReplicaId;
 use crate::wire::socket::listen;
-
-/// Between two looks at a small share.
-const SCAN_EVERY_MIN: Duration = Duration::from_millis(200);
-
-/// Between two looks at a share where files are changing right now.
-const SCAN_EVERY_RESTLESS: Duration = Duration::from_millis(50);
-
-/// Looking at the share takes at most a twentieth of one core.
-const SCAN_REST_FACTOR: u32 = 20;
-
-/// At the start, files that are changing right then are waited for this long.
-const RESTLESS_AT_START_MAX: Duration = Duration::from_secs(1);
-
-/// While files are changing, at most a quarter.
-const SCAN_RESTLESS_FACTOR: u32 = 4;
-
-/// Even the largest share is looked at this often.
-const SCAN_EVERY_MAX: Duration = Duration::from_secs(300);
 
 /// The status file is not written more often.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
@@ -58,8 +49,8 @@ const EVENTS_MAX: usize = 1024;
 /// Jobs waiting for the applier; more than the engine ever has on their way.
 const JOBS_MAX: usize = 1024;
 
-/// Files put in place together.
-const BATCH_JOBS: usize = 256;
+/// The name of the index inside the state folder.
+const INDEX_FILE: &str = "index";
 
 /// How to run; checked and complete.
 #[derive(Debug, Clone)]
@@ -74,52 +65,19 @@ pub struct Settings {
     pub events: Option<PathBuf>,
 }
 
-/// Why the daemon did not start or ended; each kind has its exit code.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// The share or its state cannot be used.
-    #[error("{0}")]
-    Share(#[from] ShareError),
-    /// The index cannot be used.
-    #[error("{0}; stop what else uses {STATE_DIR}, or make room")]
-    Index(#[from] IndexError),
-    /// The share went away while the daemon ran.
-    #[error(
-        "share {0} or its {STATE_DIR} was removed or replaced while left ran; nothing was taken for deleted; put it back and start again"
-    )]
-    Removed(String),
-    /// The events file cannot be used.
-    #[error("{0}")]
-    Events(String),
-    /// The port cannot be bound.
-    #[error(
-        "cannot listen on {address}: {source}; end what uses the port, or give another --listen"
-    )]
-    Bind {
-        /// Where.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The system refused a thread, a signal handler or a pipe.
-    #[error("cannot start: {0}")]
-    System(#[from] io::Error),
-}
-
-impl DaemonError {
-    /// What the process ends with.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            DaemonError::Events(_) => 2,
-            DaemonError::Bind { .. } => 3,
-            _ => 1,
-        }
-    }
+/// How a daemon ended that was not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By a signal.
+    Told,
+    /// The index failed, and can be used or built anew: [`begin_again`].
+    ToBeginAgain,
 }
 
 /// Runs until a signal ends it.
-pub fn run(settings: &Settings) -> Result<(), DaemonError> {
+pub fn run(settings: &Settings) -> Result<Ended, DaemonError> {
     let share_path = share_path(settings)?;
+    expect_panics(share_path.join(STATE_DIR).join(INDEX_FILE));
     let events = settings
         .events
         .as_deref()
@@ -139,7 +97,7 @@ fn run_reporting(
     settings: &Settings,
     share_path: &Path,
     reporter: &Arc<Reporter>,
-) -> Result<(), DaemonError> {
+) -> Result<Ended, DaemonError> {
     let share = Arc::new(Share::open(share_path)?);
     let listener = listen(settings.listen).map_err(|source| DaemonError::Bind {
         address: settings.listen,
@@ -149,8 +107,48 @@ fn run_reporting(
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, alarm_end.try_clone()?)?;
     }
-    let index_path = share.path().join(STATE_DIR).join("index");
-    let (index, aside) = Index::open(&index_path, (ReplicaId(random()), random()))?;
+    let index_path = share.path().join(STATE_DIR).join(INDEX_FILE);
+    let ended = run_on(
+        settings,
+        &share,
+        listener,
+        &index_path,
+        (&mut alarm, &alarm_end),
+        reporter,
+    );
+    let Err(DaemonError::Index(error)) = &ended else {
+        return ended.map(|()| Ended::Told);
+    };
+    let again = if error.is_damage() {
+        Index::mark_damaged(&index_path).is_ok()
+    } else if reporter.activity().opened {
+        error.is_of_the_moment()
+    } else {
+        // Whoever starts it is there to be told of anything else.
+        error.is_lack_of_room()
+    };
+    if !again {
+        return ended.map(|()| Ended::Told);
+    }
+    reporter.problem(
+        b"",
+        &format!("{error}; it goes on by itself when that is over"),
+    );
+    Ok(match wait_for_room(&share, &mut alarm) {
+        true => Ended::ToBeginAgain,
+        false => Ended::Told,
+    })
+}
+
+fn run_on(
+    settings: &Settings,
+    share: &Arc<Share>,
+    listener: std::net::TcpListener,
+    index_path: &Path,
+    (alarm, alarm_end): (&mut UnixStream, &UnixStream),
+    reporter: &Arc<Reporter>,
+) -> Result<(), DaemonError> {
+    let (index, aside) = Index::open(index_path, (ReplicaId(random()), random()))?;
     let index = Arc::new(index);
     if let Some(aside) = aside {
         reporter.problem(
@@ -171,85 +169,22 @@ fn run_reporting(
     ));
     reporter.update(|activity| {
         activity.opened = true;
-        activity.recovering = any_parts(&share);
+        activity.recovering = any_parts(share);
     });
-    settle_intents(&share, &index, reporter)?;
+    settle_intents(share, &index, reporter)?;
     reporter.update(|activity| activity.recovering = false);
 
     let daemon = Daemon::up(
         settings,
-        share,
+        share.clone(),
         index,
         reporter.clone(),
         listener,
-        &alarm_end,
+        alarm_end,
     )?;
-    let ended = daemon.wait(&mut alarm);
+    let ended = daemon.wait(alarm);
     daemon.down();
     ended
-}
-
-/// The share's path; the default one is made on the very first start.
-fn share_path(settings: &Settings) -> Result<PathBuf, DaemonError> {
-    if let Some(share) = &settings.share {
-        return Ok(share.clone());
-    }
-    let share = PathBuf::from("share");
-    match std::fs::create_dir(&share) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(source) => {
-            return Err(ShareError::Open {
-                path: "./share".into(),
-                source,
-            }
-            .into());
-        }
-    }
-    Ok(share)
-}
-
-/// A log inside the share would be a change with every line.
-fn refuse_log_inside(share: &Path) -> Result<(), DaemonError> {
-    let Ok(share) = share.canonicalize() else {
-        return Ok(());
-    };
-    for output in ["/proc/self/fd/1", "/proc/self/fd/2"] {
-        if std::fs::read_link(output).is_ok_and(|target| target.starts_with(&share)) {
-            return Err(DaemonError::Events(
-                "the log lies inside the share; send it to a file outside".to_owned(),
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Opens the events file, which must not lie in the share: each event would
-/// be a change to tell events about.
-fn open_events(path: &Path, share: &Path) -> Result<File, DaemonError> {
-    let named = shown(path.as_os_str().as_encoded_bytes());
-    let failed =
-        |error: io::Error| DaemonError::Events(format!("cannot open events file {named}: {error}"));
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let folder = folder.canonicalize().map_err(failed)?;
-    // A link could lead into the share as well.
-    let lies_in = path.canonicalize().unwrap_or(folder);
-    if share
-        .canonicalize()
-        .is_ok_and(|share| lies_in.starts_with(share))
-    {
-        return Err(DaemonError::Events(format!(
-            "events file {named} lies inside the share; give a place outside"
-        )));
-    }
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .map_err(failed)
 }
 
 struct Daemon {
@@ -442,71 +377,16 @@ struct Failing {
 
 impl Failing {
     fn with(&self, error: DaemonError) {
-        *self
-            .failed
+        self.failed
             .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            // The others follow from the first.
+            .get_or_insert(error);
         let mut alarm: &UnixStream = &self.alarm;
-        let _ = alarm.write_all(&[1]);
+        let _ = alarm.write_all(&[FAILED]);
     }
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.into()).spawn(work)
-}
-
-fn apply_all(
-    share: &Share,
-    index: &Index,
-    jobs: &Receiver<Box<(Job, Option<File>)>>,
-    events: &SyncSender<Event>,
-) {
-    while let Ok(first) = jobs.recv() {
-        let rest = jobs.try_iter().take(BATCH_JOBS - 1);
-        let batch = std::iter::once(first).chain(rest).map(|job| *job).collect();
-        if events
-            .send(Event::Applied(apply(share, index, batch)))
-            .is_err()
-        {
-            return;
-        }
-    }
-}
-
-fn scan_always(
-    scanner: &mut Scanner,
-    share: &Share,
-    stop: &AtomicBool,
-    look_again: &Receiver<()>,
-    events: &SyncSender<Event>,
-) -> Result<(), DaemonError> {
-    let began = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
-        if !share.is_still_there() {
-            return Err(DaemonError::Removed(shown(
-                share.path().as_os_str().as_encoded_bytes(),
-            )));
-        }
-        let mut sink = |observations| events.send(Event::Observed(observations)).map_err(|_| ());
-        let (restless, walked) = match scanner.scan(&mut sink)? {
-            ScanEnd::Complete { restless, walked } => (restless, walked),
-            ScanEnd::Stopped => return Ok(()),
-        };
-        // What is not read yet would be fetched though it is here.
-        let first_look_is_over = !restless || began.elapsed() >= RESTLESS_AT_START_MAX;
-        if first_look_is_over && events.send(Event::Scanned).is_err() {
-            return Ok(());
-        }
-        let rest = (walked * SCAN_REST_FACTOR).clamp(SCAN_EVERY_MIN, SCAN_EVERY_MAX);
-        let rest = if restless {
-            SCAN_EVERY_RESTLESS.max(walked * SCAN_RESTLESS_FACTOR)
-        } else {
-            rest
-        };
-        match look_again.recv_timeout(rest) {
-            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
-        }
-    }
-    Ok(())
 }

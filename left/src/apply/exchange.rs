@@ -1,0 +1,177 @@
+//! Putting something in the place of what is there: exchanged, looked at, and
+//! exchanged back if a user was faster.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{
+    AtFlags, Mode, RenameFlags, linkat, mkdirat, renameat, renameat_with, statat, symlinkat,
+    unlinkat,
+};
+use rustix::io::Errno;
+
+use super::{How, Job, change_mode, open_to_change};
+use crate::entry::Body;
+use crate::index::Index;
+use crate::part::{STAGED, is_superseded, rescue};
+use crate::path::RelPath;
+use crate::plan::conflict_name;
+use crate::record::Stamp;
+use crate::share::{Share, is_dir, is_link, stamp};
+
+/// What came of an exchange.
+pub(super) enum Exchanged {
+    /// It is in place; here is the copy that keeps the loser of a conflict.
+    Yes(Option<RelPath>),
+    /// What is there is not what was decided against.
+    No,
+}
+
+/// Exchanges what is there with what is to be there, and looks at what came
+/// out: if it is not what was decided against, a user was faster and gets it
+/// back.
+pub(super) fn exchange(
+    share: &Share,
+    index: &Index,
+    folder: &OwnedFd,
+    job: &Job,
+    known: &Stamp,
+) -> io::Result<Exchanged> {
+    let name = job.path.name();
+    match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(now) if stamp(&now).same_file(known) => {}
+        Ok(_) | Err(Errno::NOENT) => return Ok(Exchanged::No),
+        Err(errno) => return Err(errno.into()),
+    }
+    let staged = stage(share, job)?;
+    let copy = match job.how {
+        How::InstallKeepingOurs => Some(keep_copy(index, folder, job)?),
+        _ => None,
+    };
+    let exchanged = exchange_staged(share, index, folder, &staged, job);
+    match (exchanged, copy) {
+        (Ok(true), copy) => Ok(Exchanged::Yes(copy)),
+        (other, copy) => {
+            // What keeps its name needs no second one.
+            if let Some(copy) = copy {
+                drop_copy(folder, name, copy.name(), known);
+            }
+            other.map(|_| Exchanged::No)
+        }
+    }
+}
+
+/// The exchange itself; `false` when what came out went back.
+pub(super) fn exchange_staged(
+    share: &Share,
+    index: &Index,
+    folder: &OwnedFd,
+    staged: &str,
+    job: &Job,
+) -> io::Result<bool> {
+    let name = job.path.name();
+    let exchange = || renameat_with(share.parts(), staged, folder, name, RenameFlags::EXCHANGE);
+    match exchange() {
+        Ok(()) => {}
+        // A file system that cannot exchange: the check above has to do.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            renameat(share.parts(), staged, folder, name)?;
+            return Ok(true);
+        }
+        Err(Errno::NOENT) => return Ok(false),
+        Err(errno) => return Err(errno.into()),
+    }
+    let known = job.known.as_ref();
+    let superseded = known.map_or(Ok(false), |known| is_superseded(share, staged, known));
+    if matches!(superseded, Ok(true)) {
+        // What cannot be removed now is cleaned up later.
+        let _ = unlinkat(share.parts(), staged, AtFlags::empty());
+        return Ok(true);
+    }
+    match exchange() {
+        Ok(()) => superseded,
+        Err(errno) => {
+            // Nobody looks under this name for a file of the user.
+            let body = known.map_or(&Body::Dir, |known| &known.entry.body);
+            let kept = rescue(share, index, staged, Some(&job.path), body)?;
+            let why = io::Error::from(errno);
+            Err(io::Error::other(format!(
+                "what was changed meanwhile cannot be put back: {why}; it is kept as {kept}"
+            )))
+        }
+    }
+}
+
+/// Takes the name of a conflict copy away again, if the same file certainly
+/// still has its own.
+fn drop_copy(folder: &OwnedFd, name: &[u8], copy: &[u8], known: &Stamp) {
+    let is_known = |name: &[u8]| {
+        statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|found| stamp(&found).ino == known.ino && found.st_nlink > 1)
+    };
+    if is_known(name) && is_known(copy) {
+        let _ = unlinkat(folder, copy, AtFlags::empty());
+    }
+}
+
+/// Makes what is to be exchanged in, beside the parts; answers its name.
+fn stage(share: &Share, job: &Job) -> io::Result<String> {
+    let parts = share.parts();
+    match &job.target.body {
+        Body::File { .. } => return Ok(job.part_name()),
+        Body::Link { target } => {
+            clear_staged(share)?;
+            symlinkat(&target[..], parts, STAGED)?;
+        }
+        Body::Dir => {
+            clear_staged(share)?;
+            mkdirat(parts, STAGED, Mode::from(0o700))?;
+            change_mode(&open_to_change(parts, STAGED.as_bytes())?, job.target.mode)?;
+        }
+        Body::Deleted => return Err(Errno::INVAL.into()),
+    }
+    Ok(STAGED.to_owned())
+}
+
+/// Removes what an exchange that failed has left; a file is never ours.
+fn clear_staged(share: &Share) -> io::Result<()> {
+    match statat(share.parts(), STAGED, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+        Ok(found) if is_dir(&found) => Ok(unlinkat(share.parts(), STAGED, AtFlags::REMOVEDIR)?),
+        Ok(found) if is_link(&found) => Ok(unlinkat(share.parts(), STAGED, AtFlags::empty())?),
+        Ok(_) => Err(Errno::EXIST.into()),
+    }
+}
+
+/// Gives the losing version its second name before it loses the first, so
+/// that no moment is without it.
+fn keep_copy(index: &Index, folder: &OwnedFd, job: &Job) -> io::Result<RelPath> {
+    let ours = job
+        .known
+        .as_ref()
+        .map_or(Body::Deleted, |known| known.entry.body.clone());
+    for attempt in 0..100 {
+        let name = conflict_name(job.path.name(), &ours, index.replica(), attempt);
+        let path = RelPath::below(job.path.parent().as_ref(), &name).map_err(io::Error::other)?;
+        match linkat(
+            folder,
+            job.path.name(),
+            folder,
+            name.as_slice(),
+            AtFlags::empty(),
+        ) {
+            Ok(()) => return Ok(path),
+            Err(Errno::EXIST) => {
+                // An earlier attempt that was cut short has made it already.
+                let there = statat(folder, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)?;
+                let known = job.stamp();
+                if known.is_some_and(|known| known.ino == there.st_ino as u64) {
+                    return Ok(path);
+                }
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(Errno::EXIST.into())
+}

@@ -1,0 +1,135 @@
+//! Decisions that take more than one event.
+
+use std::sync::mpsc::sync_channel;
+
+use super::*;
+use crate::entry::{Body, Entry, Mtime};
+use crate::record::Stamp;
+use crate::scanner::{Observation, Seen};
+use crate::version::{ReplicaId, VersionVector};
+use crate::wire::message::WireEntry;
+
+struct Place {
+    engine: Engine,
+    index: Arc<Index>,
+    /// Ends of the engine's queues, and the folder.
+    _kept: (Box<dyn std::any::Any>, tempfile::TempDir),
+}
+
+const HAVE: Have = Have {
+    replica: 0,
+    epoch: 0,
+    upto: 0,
+};
+
+fn place() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let share = Arc::new(Share::open(dir.path()).unwrap());
+    let (index, _) = Index::open(&dir.path().join(".left/index"), (ReplicaId(1), 1)).unwrap();
+    let index = Arc::new(index);
+    let (applier, jobs) = sync_channel(1);
+    let (look_again, looks) = sync_channel(1);
+    let engine = Engine::new(EngineContext {
+        share,
+        index: index.clone(),
+        reporter: Arc::new(Reporter::new(None)),
+        applier,
+        look_again,
+    });
+    Place {
+        engine,
+        index,
+        _kept: (Box::new((jobs, looks)), dir),
+    }
+}
+
+fn file(text: &str, a: u64, b: u64) -> Entry {
+    let mtime = Mtime { secs: 7, nanos: 0 };
+    Entry {
+        body: Body::File {
+            id: ContentId(*blake3::hash(text.as_bytes()).as_bytes()),
+            size: text.len() as u64,
+            mtime,
+        },
+        mode: 0o644,
+        version: VersionVector::from_pairs([(ReplicaId(1), a), (ReplicaId(2), b)]),
+    }
+}
+
+fn seen(entry: &Entry) -> Seen {
+    let time = Mtime { secs: 7, nanos: 0 };
+    Seen::Present {
+        body: entry.body.clone(),
+        mode: entry.mode,
+        stamp: Stamp {
+            ino: 9,
+            size: 1,
+            mtime: time,
+            ctime: time,
+            mode: 0o100_644,
+            trusted: true,
+        },
+    }
+}
+
+#[test]
+fn a_peer_that_comes_back_after_another_one_lists_everything_again() {
+    let mut place = place();
+    let first = Heard {
+        replica: 2,
+        epoch: 3,
+        upto: 4,
+    };
+    place.index.commit(&[Change::Heard(first)]).unwrap();
+    let (out, _out) = sync_channel(1);
+    // Another one drops what was wanted of the first.
+    place.engine.session_up(1, 5, 6, HAVE, out).unwrap();
+    assert_ne!(place.index.heard().unwrap(), first);
+}
+
+#[test]
+fn crash_ack_lost_then_edit_is_no_conflict() {
+    let mut place = place();
+    let path = RelPath::parse(b"x").unwrap();
+    let (old, new) = (file("old", 1, 0), file("new", 1, 1));
+    let put = Change::Put {
+        path: path.clone(),
+        entry: old,
+        stamp: None,
+    };
+    let want = Change::Want {
+        path: path.clone(),
+        entry: new.clone(),
+    };
+    // The process was killed after the new content had its name.
+    place.index.commit(&[put, want]).unwrap();
+    let (out, _out) = sync_channel(4);
+    place.engine.session_up(1, 5, 6, HAVE, out).unwrap();
+    // Another epoch of the peer dropped the want.
+    place
+        .index
+        .commit(&[Change::Want {
+            path: path.clone(),
+            entry: new.clone(),
+        }])
+        .unwrap();
+    let edit = file("edit", 1, 2);
+    let message = Message::Listing {
+        upto: 9,
+        complete: true,
+        entries: vec![WireEntry::seal(&path, &edit)],
+    };
+    place.engine.take_message(1, message).unwrap();
+    let observation = Observation {
+        path: path.clone(),
+        compared_with: Some(1),
+        seen: seen(&new),
+    };
+    place.engine.take_observations(vec![observation]).unwrap();
+    let known = place.index.get(&path).unwrap().unwrap().entry;
+    assert_eq!(known, new);
+    place.engine.take(Event::Scanned).unwrap();
+    assert_eq!(place.index.want(&path).unwrap(), Some(edit.clone()));
+    let plan = crate::plan::plan(Some(&known), &edit);
+    assert_eq!(plan, crate::plan::Action::Install(edit));
+}

@@ -1,0 +1,288 @@
+//! Partial files: one for each content on its way, named by its id, private to
+//! the daemon. The truth about what is in one is its hash, not a journal.
+
+mod settle;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+pub use settle::{is_superseded, rescue, settle_intents};
+
+use rustix::fs::{
+    AtFlags, Dir, Mode, OFlags, RenameFlags, chmodat, openat, renameat_with, statat, unlinkat,
+};
+use rustix::io::Errno;
+
+use crate::entry::ContentId;
+use crate::index::{Index, IndexError};
+use crate::share::{Share, is_file};
+use crate::transfer::blocks::{BlockList, chaining_value, read_exact_at};
+
+/// The name under which a link or folder waits to be exchanged in.
+pub const STAGED: &str = "staged";
+
+/// How names begin under which things wait that are no parts.
+const ASIDE: &str = "aside-";
+
+/// Which part. Large contents have one part each, slot 0, so that it is found
+/// again to be resumed; small ones get a slot of their own each time, so that
+/// many equal files need not wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartId {
+    /// What the part will hold.
+    pub content: ContentId,
+    /// Zero, or different for each part with this content.
+    pub slot: u32,
+}
+
+impl PartId {
+    /// The name of the file.
+    pub fn name(self) -> String {
+        match self.slot {
+            0 => self.content.to_string(),
+            slot => format!("{}-{slot}", self.content),
+        }
+    }
+
+    /// Reads what [`PartId::name`] made.
+    pub fn parse(name: &str) -> Option<Self> {
+        let (content, slot) = match name.split_once('-') {
+            Some((content, slot)) => (content, slot.parse().ok().filter(|slot| *slot > 0)?),
+            None => (name, 0),
+        };
+        Some(Self {
+            content: ContentId::parse(content)?,
+            slot,
+        })
+    }
+}
+
+/// Opens the part of a content, or makes it. It is never looser than private,
+/// whatever the file will be.
+pub fn open_part(share: &Share, id: PartId) -> io::Result<File> {
+    let name = id.name();
+    match statat(share.parts(), &name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno.into()),
+        // With a second name it would be somebody's file too, and writing into
+        // it would change that one.
+        Ok(found) if is_file(&found) && found.st_nlink == 1 => {
+            // A kill can leave a part that already has the mode of the file it
+            // was about to become, which may not even be writable.
+            if found.st_mode & 0o7777 != 0o600 {
+                chmodat(share.parts(), &name, Mode::from(0o600), AtFlags::empty())?;
+            }
+        }
+        Ok(_) => {
+            set_aside(share, &name)?;
+        }
+    }
+    let flags =
+        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = openat(share.parts(), name, flags, Mode::from(0o600))?;
+    if !is_file(&rustix::fs::fstat(&file)?) {
+        return Err(Errno::INVAL.into());
+    }
+    Ok(File::from(file))
+}
+
+/// Gives what is not ours to remove another name beside the parts, under which
+/// nothing touches it any more; answers the name.
+fn set_aside(share: &Share, name: &str) -> io::Result<String> {
+    let parts = share.parts();
+    for n in 0..10_000 {
+        let aside = format!("{ASIDE}{n}");
+        match renameat_with(parts, name, parts, &aside, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(aside),
+            Err(Errno::EXIST) => {}
+            // A file system without the flag; nobody else makes names here.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                let there = statat(parts, &aside, AtFlags::SYMLINK_NOFOLLOW);
+                if matches!(there, Err(Errno::NOENT)) {
+                    rustix::fs::renameat(parts, name, parts, &aside)?;
+                    return Ok(aside);
+                }
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(Errno::EXIST.into())
+}
+
+/// Which blocks of a part already are right. `go_on` ends it early.
+pub fn blocks_present(
+    file: &File,
+    list: &BlockList,
+    go_on: &dyn Fn() -> bool,
+) -> io::Result<Vec<bool>> {
+    let geometry = list.geometry;
+    let mut present = vec![false; list.values.len()];
+    let len = file.metadata()?.len();
+    let mut bytes = vec![0; geometry.block_bytes as usize];
+    for (block, value) in (0u64..).zip(&list.values) {
+        let offset = geometry.offset(block);
+        if offset >= len || !go_on() {
+            break;
+        }
+        let bytes = &mut bytes[..geometry.len(block)];
+        if read_exact_at(file, bytes, offset)? {
+            present[block as usize] = chaining_value(offset, bytes) == *value;
+        }
+    }
+    Ok(present)
+}
+
+/// Removes the part of a content, if there is one.
+pub fn remove_part(share: &Share, id: PartId) {
+    let _ = unlinkat(share.parts(), id.name(), AtFlags::empty());
+}
+
+/// Whether anything of an earlier run lies there.
+pub fn any_parts(share: &Share) -> bool {
+    let is_aside = |name: &Vec<u8>| name.starts_with(ASIDE.as_bytes());
+    names(share).is_ok_and(|names| !names.iter().all(is_aside))
+}
+
+/// Removes all parts; only called when both sides have listed everything and
+/// nothing is wanted, so that none can be of use. What is no part by its name
+/// stays.
+pub fn remove_all_parts(share: &Share, index: &Index) -> Result<(), IndexError> {
+    remove_parts(share, index, |_| true)
+}
+
+/// Removes the parts of small files, of which each attempt has one of its own;
+/// only called when there is no attempt.
+pub fn remove_small_parts(share: &Share, index: &Index) -> Result<(), IndexError> {
+    remove_parts(share, index, |id| id.slot != 0)
+}
+
+fn remove_parts(
+    share: &Share,
+    index: &Index,
+    which: impl Fn(PartId) -> bool,
+) -> Result<(), IndexError> {
+    // A content with an intent may be a user's file that was exchanged out.
+    let intended = index.intents()?;
+    for name in names(share).unwrap_or_default() {
+        let id = std::str::from_utf8(&name).ok().and_then(PartId::parse);
+        if let Some(id) =
+            id.filter(|id| intended.iter().all(|(other, _)| other != id) && which(*id))
+        {
+            remove_part(share, id);
+        }
+    }
+    Ok(())
+}
+
+/// Takes the blocks that `old` has in the same place over into the part, and
+/// marks them as present. Each is verified as it was read, so a file that
+/// changes meanwhile does no harm.
+pub fn reuse_blocks(
+    part: &File,
+    list: &BlockList,
+    present: &mut [bool],
+    old: &File,
+    go_on: &dyn Fn() -> bool,
+) -> io::Result<()> {
+    let geometry = list.geometry;
+    let len = old.metadata()?.len();
+    let mut bytes = vec![0; geometry.block_bytes as usize];
+    for (block, value) in (0u64..).zip(&list.values) {
+        let offset = geometry.offset(block);
+        if offset >= len || !go_on() {
+            break;
+        }
+        if present[block as usize] {
+            continue;
+        }
+        let bytes = &mut bytes[..geometry.len(block)];
+        // What cannot be read here can be received.
+        let whole = read_exact_at(old, bytes, offset).unwrap_or(false);
+        if whole && chaining_value(offset, bytes) == *value {
+            part.write_all_at(bytes, offset)?;
+            present[block as usize] = true;
+        }
+    }
+    Ok(())
+}
+
+fn names(share: &Share) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Vec::new();
+    for item in Dir::read_from(share.parts())? {
+        let name = item?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn part_names_come_back() {
+        for slot in [0, 1, u32::MAX] {
+            let id = PartId {
+                content: ContentId::empty(),
+                slot,
+            };
+            assert_eq!(PartId::parse(&id.name()), Some(id));
+        }
+        for name in ["", "staged", "-1", "12-1"] {
+            assert_eq!(PartId::parse(name), None, "{name}");
+        }
+        let zero = format!("{}-0", ContentId::empty());
+        assert_eq!(PartId::parse(&zero), None);
+    }
+
+    fn place() -> (tempfile::TempDir, Share, PartId) {
+        let dir = tempfile::tempdir().unwrap();
+        let share = Share::open(dir.path()).unwrap();
+        let id = PartId {
+            content: ContentId::empty(),
+            slot: 0,
+        };
+        (dir, share, id)
+    }
+
+    #[test]
+    fn a_part_that_was_dressed_for_its_place_is_private_and_writable_again() {
+        use std::os::unix::fs::PermissionsExt;
+        let (dir, share, id) = place();
+        drop(open_part(&share, id).unwrap());
+        let path = dir.path().join(".left/parts").join(id.name());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
+        let part = open_part(&share, id).unwrap();
+        part.write_all_at(b"x", 0).unwrap();
+        assert_eq!(
+            part.metadata().unwrap().permissions().mode() & 0o7777,
+            0o600
+        );
+    }
+
+    #[test]
+    fn what_lies_under_a_parts_name_and_is_no_part_is_kept_and_never_written() {
+        let (dir, share, id) = place();
+        let name = dir.path().join(".left/parts").join(id.name());
+        let of_user = dir.path().join("of-user");
+        std::fs::write(&of_user, "precious").unwrap();
+        let makers: [&dyn Fn(); 3] = [
+            &|| std::os::unix::fs::symlink(&of_user, &name).unwrap(),
+            &|| std::fs::create_dir(&name).unwrap(),
+            &|| std::fs::hard_link(&of_user, &name).unwrap(),
+        ];
+        for make in makers {
+            make();
+            let part = open_part(&share, id).unwrap();
+            part.write_all_at(b"from the peer", 0).unwrap();
+            assert_eq!(std::fs::read_to_string(&of_user).unwrap(), "precious");
+            remove_part(&share, id);
+        }
+        let aside = names(&share).unwrap();
+        assert_eq!(aside.len(), 3, "{aside:?}");
+        assert!(!any_parts(&share));
+    }
+}

@@ -1,0 +1,178 @@
+//! What the scanner sees of changes on a real disk.
+
+use super::*;
+use crate::entry::{ContentId, Entry};
+use crate::index::Change;
+use crate::version::{ReplicaId, VersionVector};
+use std::fs::File;
+use std::time::SystemTime;
+
+struct Place {
+    dir: tempfile::TempDir,
+    index: Arc<Index>,
+    scanner: Scanner,
+}
+
+fn place() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let share = Arc::new(Share::open(dir.path()).unwrap());
+    let (index, _) = Index::open(&dir.path().join(".left/index"), (ReplicaId(1), 1)).unwrap();
+    let index = Arc::new(index);
+    let scanner = Scanner::new(
+        share,
+        index.clone(),
+        Arc::default(),
+        Arc::new(Reporter::new(None)),
+        Arc::default(),
+    );
+    Place {
+        dir,
+        index,
+        scanner,
+    }
+}
+
+impl Place {
+    fn write(&self, name: &str, text: &str, age: Duration) {
+        let path = self.dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+    }
+
+    /// Looks until nothing is restless, and takes what was seen as it is.
+    fn look(&mut self) -> Vec<(String, bool)> {
+        let mut seen = Vec::new();
+        loop {
+            let mut found = Vec::new();
+            let mut sink = |observations: Vec<Observation>| {
+                found.extend(observations);
+                Ok(())
+            };
+            let end = self.scanner.scan(&mut sink).unwrap();
+            let version = VersionVector::from_pairs([(ReplicaId(1), 1)]);
+            for Observation {
+                path, seen: what, ..
+            } in found
+            {
+                seen.push((path.to_string(), matches!(what, Seen::Present { .. })));
+                let (body, mode, stamp) = match what {
+                    Seen::Present { body, mode, stamp } => (body, mode, Some(stamp)),
+                    Seen::Absent => (Body::Deleted, 0, None),
+                };
+                let entry = Entry {
+                    body,
+                    mode,
+                    version: version.clone(),
+                };
+                self.index
+                    .commit(&[Change::Put { path, entry, stamp }])
+                    .unwrap();
+            }
+            if matches!(
+                end,
+                ScanEnd::Complete {
+                    restless: false,
+                    ..
+                }
+            ) {
+                return seen;
+            }
+        }
+    }
+
+    fn id(&self, name: &str) -> ContentId {
+        let path = RelPath::parse(name.as_bytes()).unwrap();
+        match self.index.get(&path).unwrap().unwrap().entry.body {
+            Body::File { id, .. } => id,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn present(names: &[&str]) -> Vec<(String, bool)> {
+    names
+        .iter()
+        .map(|name| ((*name).to_owned(), true))
+        .collect()
+}
+
+#[test]
+fn everything_is_seen_once_in_the_order_of_paths() {
+    let mut place = place();
+    for name in ["b", "a/y", "a/x/deep", "a.txt"] {
+        place.write(name, name, Duration::ZERO);
+    }
+    let mut seen = place.look();
+    seen.sort();
+    assert_eq!(
+        seen,
+        present(&["a", "a.txt", "a/x", "a/x/deep", "a/y", "b"])
+    );
+    // A young stamp is not trusted, so files may be read again, but they
+    // are the same.
+    let again = place.look();
+    assert!(again.iter().all(|(_, present)| *present), "{again:?}");
+}
+
+#[test]
+fn what_is_gone_is_absent_and_only_that() {
+    let mut place = place();
+    for name in ["a/x", "a/y", "b", "c/z"] {
+        place.write(name, name, Duration::ZERO);
+    }
+    place.look();
+    std::fs::remove_dir_all(place.dir.path().join("a")).unwrap();
+    std::fs::remove_file(place.dir.path().join("b")).unwrap();
+    let seen = place.look();
+    let absent: Vec<_> = seen
+        .iter()
+        .filter(|(_, present)| !present)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(absent, ["a", "a/x", "a/y", "b"]);
+    assert!(place.look().iter().all(|(_, present)| *present));
+}
+
+#[test]
+fn src_racy_timestamp_a_write_of_the_same_size_and_mtime_is_noticed() {
+    let mut place = place();
+    place.write("file", "one", Duration::ZERO);
+    place.look();
+    let path = place.dir.path().join("file");
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+    std::fs::write(&path, "two").unwrap();
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_modified(modified)
+        .unwrap();
+    place.look();
+    assert_eq!(place.id("file").0, *blake3::hash(b"two").as_bytes());
+}
+
+#[test]
+fn a_folder_where_a_file_was_and_the_reverse() {
+    let mut place = place();
+    place.write("x", "file", Duration::ZERO);
+    place.write("y/inside", "file", Duration::ZERO);
+    place.look();
+    std::fs::remove_file(place.dir.path().join("x")).unwrap();
+    std::fs::remove_dir_all(place.dir.path().join("y")).unwrap();
+    place.write("x/inside", "file", Duration::ZERO);
+    place.write("y", "file", Duration::ZERO);
+    let seen = place.look();
+    for expected in [
+        ("x", true),
+        ("x/inside", true),
+        ("y", true),
+        ("y/inside", false),
+    ] {
+        assert!(
+            seen.contains(&(expected.0.to_owned(), expected.1)),
+            "{expected:?} in {seen:?}"
+        );
+    }
+}
