@@ -14,6 +14,9 @@ use crate::host::probe::Depth;
 /// How often is looked while nothing is known to be wrong.
 const LOOK_MIN: Duration = Duration::from_millis(100);
 
+/// A look that took long, for whatever reason, makes nobody wait longer than this.
+const LOOK_MAX: Duration = Duration::from_secs(5);
+
 /// Looking may take this share of the time at most: it competes with the program.
 const LOOK_SHARE: u32 = 10;
 
@@ -52,8 +55,11 @@ pub async fn settle(world: &Arc<World>, within: Duration, quiet: Duration) -> St
             };
             return Err(halt.with_details(details));
         }
-        let pause = LOOK_MIN.max(looked.elapsed() * LOOK_SHARE);
-        tokio::time::sleep(pause.min(within.saturating_sub(begun.elapsed()))).await;
+        let pause = (looked.elapsed() * LOOK_SHARE).clamp(LOOK_MIN, LOOK_MAX);
+        tokio::select! {
+            () = tokio::time::sleep(pause.min(within.saturating_sub(begun.elapsed()))) => {}
+            halt = world.any_death() => return Err(halt),
+        }
     }
 }
 

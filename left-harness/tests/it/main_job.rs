@@ -1,6 +1,6 @@
 //! The main job, end to end, with small files.
 
-use crate::bench::{Bench, scenarios};
+use crate::bench::{Bench, Ran, scenarios};
 
 const SMALL_RESUME: &str = r#"
 about = "B is killed at 40 % of a 24 MiB file and must resume."
@@ -41,11 +41,11 @@ fn a_killed_receiver_resumes_and_the_trees_are_proved_equal() {
 }
 
 #[test]
-fn a_second_run_deploys_nothing() {
+fn a_second_run_deploys_nothing_and_leaves_the_same_evidence() {
     let bench = Bench::new();
     let smoke = scenarios().join("smoke.toml");
     let smoke = smoke.to_str().expect("a path in UTF-8");
-    let note = |ran: &crate::bench::Ran| {
+    let note = |ran: &Ran| {
         let result = ran.result.as_ref().expect("a run was made");
         let phases = result["phases"].as_array().expect("phases are a list");
         let deploy = phases
@@ -57,17 +57,13 @@ fn a_second_run_deploys_nothing() {
     let first = bench.run(&[smoke]);
     assert_eq!(first.code, 0, "{}", first.all());
     assert!(note(&first).starts_with("4 programs"), "{}", note(&first));
-    let second = bench.run(&[smoke]);
+    let second = bench.run(&[smoke, "--json"]);
     assert_eq!(second.code, 0, "{}", second.all());
     assert!(note(&second).starts_with("nothing"), "{}", note(&second));
+    leaves_its_evidence(&bench, &second);
 }
 
-#[test]
-fn a_run_leaves_its_evidence() {
-    let bench = Bench::new();
-    let smoke = scenarios().join("smoke.toml");
-    let ran = bench.run(&[smoke.to_str().expect("a path in UTF-8"), "--json"]);
-    assert_eq!(ran.code, 0, "{}", ran.all());
+fn leaves_its_evidence(bench: &Bench, ran: &Ran) {
     let printed: serde_json::Value =
         serde_json::from_str(ran.stdout.trim()).expect("--json prints JSON");
     assert_eq!(Some(&printed), ran.result.as_ref());
