@@ -1,5 +1,7 @@
 //! Bytes and sizes as people read them.
 
+pub use crate::scenario::units::grouped;
+
 use std::fmt::Write as _;
 
 /// Text with everything escaped that could move a cursor or mislead a reader.
@@ -51,19 +53,6 @@ pub fn size_text(bytes: u64) -> String {
         &number
     };
     format!("{number} {}", UNITS[unit])
-}
-
-/// `107,890,221`
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
