@@ -76,10 +76,10 @@ pub struct RunArgs {
     /// Where the hosts' folders of the local lab lie [default: the user's cache folder]
     #[arg(long, value_name = "DIR")]
     pub lab_dir: Option<PathBuf>,
-    /// Leave the run's folders on the hosts: always, or only when it did not pass
+    /// Leave the run's folders on the hosts: always (--keep), or only when it did not pass (--keep=on-failure)
     #[arg(long, value_enum, default_value_t = KeepArg::Never, default_missing_value = "always", num_args = 0..=1, require_equals = true)]
     pub keep: KeepArg,
-    /// Print one JSON object a run on standard output instead of the summary
+    /// Print one line of JSON a run on standard output instead of the summary
     #[arg(long)]
     pub json: bool,
 }

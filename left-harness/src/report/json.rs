@@ -249,7 +249,7 @@ impl Reporter for ResultFile {
     }
 }
 
-/// Prints the same instead of a summary.
+/// Prints the same in one line a run, instead of a summary.
 #[derive(Debug)]
 pub struct JsonOut<W> {
     out: W,
@@ -272,7 +272,9 @@ impl<W: Write + Send> Reporter for JsonOut<W> {
         if !matches!(event.kind, EventKind::RunEnded { .. }) {
             return Ok(());
         }
-        let text = self.result.to_json().map_err(|why| why.to_string())?;
+        // One line a run: several runs are JSON Lines.
+        let text = serde_json::to_string(&self.result).map_err(|why| why.to_string())?;
+        let text = json_for_terminals(&text) + "\n";
         self.out
             .write_all(text.as_bytes())
             .and_then(|()| self.out.flush())

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
@@ -22,7 +22,10 @@ const TICK: Duration = Duration::from_millis(120);
 /// Kept free at the right: some terminals wrap when the last column is written.
 const MARGIN: usize = 1;
 /// A rate is an average over at least this long, or it is a guess.
-const RATE_AFTER: Duration = Duration::from_millis(200);
+const RATE_AFTER: Duration = Duration::from_millis(500);
+/// It counts from when this share was done: what comes before is talk about what
+/// is to come, and no measure of it.
+const RATE_FROM: f64 = 0.005;
 
 /// Draws on standard error.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ type Tasks = Vec<(String, Task)>;
 struct Task {
     bar: ProgressBar,
     shown: Arc<Mutex<Bar>>,
+    /// When it came to flow, and how much was done by then.
+    flow: Option<(Instant, u64)>,
 }
 
 impl Progress {
@@ -102,14 +107,14 @@ impl Progress {
         self.multi.remove(bar);
     }
 
-    fn task(&mut self, name: &str) -> &Task {
+    fn task(&mut self, name: &str) -> &mut Task {
         let place = self.tasks.iter().position(|(other, _)| other == name);
         let place = place.unwrap_or_else(|| {
             let task = Task::new(self.charset.show(name), self.charset, &self.multi);
             self.tasks.push((name.to_string(), task));
             self.tasks.len() - 1
         });
-        &self.tasks[place].1
+        &mut self.tasks[place].1
     }
 
     fn end_task(&mut self, name: &str) {
@@ -158,18 +163,34 @@ impl Task {
             eta: None,
         }));
         let drawn = shown.clone();
-        let line = move |state: &ProgressState, out: &mut dyn fmt::Write| {
-            let mut bar = lock(&drawn).clone();
-            if state.elapsed() >= RATE_AFTER {
-                bar.rate = Some(state.per_sec());
-                bar.eta = Some(state.eta().as_secs_f64()).filter(|_| bar.total > 0);
-            }
+        let line = move |_: &ProgressState, out: &mut dyn fmt::Write| {
+            let bar = lock(&drawn).clone();
             let columns = screen::columns().saturating_sub(MARGIN + 2);
             let _ = write!(out, "  {}", bar.line(columns, charset));
         };
         let bar = multi.add(ProgressBar::no_length());
         bar.set_style(style("{line}").with_key("line", line));
-        Self { bar, shown }
+        Self {
+            bar,
+            shown,
+            flow: None,
+        }
+    }
+
+    /// Takes news, and what follows from them for the rate.
+    fn take(&mut self, done: u64, total: u64, unit: Unit, note: String) {
+        let mut shown = lock(&self.shown);
+        (shown.done, shown.total, shown.unit, shown.note) = (done, total, unit, note);
+        if done == 0 || (done as f64) < total as f64 * RATE_FROM {
+            return;
+        }
+        let (since, before) = *self.flow.get_or_insert((Instant::now(), done));
+        if since.elapsed() >= RATE_AFTER {
+            let rate = done.saturating_sub(before) as f64 / since.elapsed().as_secs_f64();
+            let left = total.saturating_sub(done) as f64;
+            shown.rate = Some(rate);
+            shown.eta = Some(left / rate).filter(|eta| total > 0 && eta.is_finite());
+        }
     }
 
     fn shown(&self) -> MutexGuard<'_, Bar> {
@@ -221,11 +242,7 @@ impl Reporter for Progress {
             } => {
                 let note = self.charset.show(note);
                 let task = self.task(task);
-                {
-                    let mut shown = task.shown();
-                    (shown.done, shown.total, shown.unit) = (*done, *total, *unit);
-                    shown.note = note;
-                }
+                task.take(*done, *total, *unit, note);
                 if *total > 0 {
                     task.bar.set_length(*total);
                 }
@@ -239,7 +256,10 @@ impl Reporter for Progress {
                 task.bar.tick();
             }
             EventKind::ProgressEnded { task } => self.end_task(task),
-            EventKind::RunStarted { .. } | EventKind::RunEnded { .. } => self.clear(),
+            // Steps that were under way will never tell their end.
+            EventKind::RunStarted { .. } | EventKind::RunEnded { .. } | EventKind::Interrupted => {
+                self.clear();
+            }
             _ => {}
         }
         for line in &lines {

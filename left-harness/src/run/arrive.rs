@@ -1,5 +1,7 @@
 //! Waits until a host holds what was last written to a path, and takes the time.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context;
 
 use super::halt::Halt;
@@ -9,15 +11,28 @@ use crate::event::{EventKind, Outcome};
 use crate::host::probe::{Arrival, Wanted};
 use crate::scenario::Action;
 
-/// A name from `as`, with the seconds since the injection had ended.
-pub type Arrived = (String, f64);
+/// A name from `as`, with the way from injection to arrival.
+pub type Arrived = (String, Way);
 
-/// Waits until a host holds what was last written to a path anywhere; seconds since
-/// the injection ended.
+/// When something was written, and when it was on the other side.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    injected: Instant,
+    arrived: Instant,
+}
+
+impl Way {
+    /// How long it took.
+    pub fn time(&self) -> Duration {
+        self.arrived.saturating_duration_since(self.injected)
+    }
+}
+
+/// Waits until a host holds what was last written to a path anywhere.
 ///
 /// # Errors
 /// A failure if it does not come in time.
-pub async fn arrives(world: &World, action: &Action) -> Result<f64, Halt> {
+pub async fn arrives(world: &World, action: &Action) -> Result<Way, Halt> {
     let Action::Arrives {
         on,
         path,
@@ -39,7 +54,10 @@ pub async fn arrives(world: &World, action: &Action) -> Result<f64, Halt> {
         arrival = site.probe.arrives(&share, &wanted, *within) => arrival?,
         halt = world.any_death() => return Err(halt),
     };
-    let seconds = injected.elapsed().as_secs_f64();
+    let way = Way {
+        injected,
+        arrived: Instant::now(),
+    };
     let files = count(wanted.len(), "file");
     let result = match arrival {
         Arrival::Arrived => Ok(format!("{path} is on {on}, {files} equal by BLAKE3")),
@@ -51,7 +69,7 @@ pub async fn arrives(world: &World, action: &Action) -> Result<f64, Halt> {
     if let Some(name) = name {
         tell(world, name, &result);
     }
-    result.map(|_| seconds).map_err(Halt::fail)
+    result.map(|_| way).map_err(Halt::fail)
 }
 
 fn wanted(world: &World, path: &str) -> Result<Vec<Wanted>, Halt> {
@@ -91,20 +109,43 @@ fn tell(world: &World, name: &str, result: &Result<String, String>) {
     world.figure(format!("MD5_{name}"), value, "pass", word);
 }
 
-/// Arrivals that were waited for together have one time: until all of them were there.
+/// Arrivals that were waited for together have one time: from the end of the last
+/// injection until all of them were there.
 pub fn time_figure(world: &World, arrivals: &[Arrived]) {
-    let names: Vec<String> = arrivals
-        .iter()
-        .map(|(name, _)| format!("TC_{name}"))
-        .collect();
-    let seconds = arrivals
-        .iter()
-        .map(|(_, seconds)| *seconds)
-        .fold(0.0, f64::max);
-    world.figure(names.join("+"), seconds, "s", format!("{seconds:.3} s"));
+    let (name, seconds) = whole(arrivals);
+    world.figure(name, seconds, "s", format!("{seconds:.3} s"));
+}
+
+fn whole(arrivals: &[Arrived]) -> (String, f64) {
+    let names = arrivals.iter().map(|(name, _)| format!("TC_{name}"));
+    let injected = arrivals.iter().map(|(_, way)| way.injected).max();
+    let arrived = arrivals.iter().map(|(_, way)| way.arrived).max();
+    let time = injected
+        .zip(arrived)
+        .map(|(injected, arrived)| Way { injected, arrived }.time());
+    let name = names.collect::<Vec<_>>().join("+");
+    (name, time.unwrap_or_default().as_secs_f64())
 }
 
 fn count(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for_together_counts_from_the_last_injection_to_the_last_arrival() {
+        let begun = Instant::now();
+        let way = |injected, arrived| Way {
+            injected: begun + Duration::from_secs(injected),
+            arrived: begun + Duration::from_secs(arrived),
+        };
+        // The folder was written early and looked at late.
+        let arrivals = [("2A".to_owned(), way(3, 5)), ("FA".to_owned(), way(0, 4))];
+        assert_eq!(whole(&arrivals), ("TC_2A+TC_FA".to_owned(), 2.0));
+        assert_eq!(whole(&arrivals[1..]), ("TC_FA".to_owned(), 4.0));
+    }
 }

@@ -14,6 +14,7 @@ use super::leftovers;
 use super::phase::Phase;
 use super::site::Site;
 use super::world::World;
+use crate::check::text::size_text;
 use crate::event::{EventKind, Unit};
 use crate::host::probe::Probe;
 use crate::lab::{Lab, local};
@@ -198,7 +199,7 @@ async fn deploy_all(
     }
     let note = match sent {
         0 => "nothing: all programs are there already".to_owned(),
-        _ => format!("{sent} programs, {:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{sent} programs, {}", size_text(bytes)),
     };
     Ok((probes, note))
 }

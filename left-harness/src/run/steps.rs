@@ -101,9 +101,11 @@ async fn member(
     armed: Option<ArmedKill>,
 ) -> Result<(String, Option<Arrived>), Halt> {
     if let Action::Arrives { name, .. } = action {
-        let seconds = arrives(world, action).await?;
-        let arrived = name.clone().map(|name| (name, seconds));
-        return Ok((format!("arrived after {seconds:.3} s"), arrived));
+        let way = arrives(world, action).await?;
+        let arrived = name.clone().map(|name| (name, way));
+        let seconds = way.time().as_secs_f64();
+        // The step may have begun to look long after the writing.
+        return Ok((format!("seen {seconds:.3} s after it was written"), arrived));
     }
     if let Some(written) = inject::perform(world, number, action).await {
         return Ok((written?, None));

@@ -7,6 +7,7 @@ use super::halt::Halt;
 use super::leases;
 use super::transfers;
 use super::world::World;
+use crate::check::text::grouped;
 use crate::event::EventKind;
 use crate::host::probe::{self, Exited, Held};
 use crate::link::{Armed, Hold};
@@ -145,12 +146,16 @@ impl ArmedKill {
                     "%",
                     format!("{share:.2} % of {path}"),
                 );
-                format!("hit at {share:.2} % of {path}: {hit} of {size} bytes")
+                format!(
+                    "hit at {share:.2} %: {} of {} bytes",
+                    grouped(hit),
+                    grouped(*size)
+                )
             }
-            None => format!("hit after {hit} bytes"),
+            None => format!("hit after {} bytes", grouped(hit)),
         };
         let name = format!("kill offset (step {number})");
-        world.figure(name, hit as f64, "bytes", text.clone());
+        world.figure(name, hit as f64, "bytes", format!("{} bytes", grouped(hit)));
         judge(
             hit,
             self.whole.as_ref(),

@@ -25,9 +25,7 @@ pub enum DaemonError {
     #[error("{0}")]
     Events(String),
     /// The port cannot be bound.
-    #[error(
-        "cannot listen on {address}: {source}; end what uses the port, or give another --listen"
-    )]
+    #[error("cannot listen on {address}: {source}; {}", bind_advice(source))]
     Bind {
         /// Where.
         address: SocketAddr,
@@ -47,5 +45,17 @@ impl DaemonError {
             DaemonError::Bind { .. } => 3,
             _ => 1,
         }
+    }
+}
+
+/// What helps against that, and not against something else.
+fn bind_advice(why: &io::Error) -> &'static str {
+    match why.kind() {
+        io::ErrorKind::AddrInUse => "end what uses the port, or give another --listen",
+        io::ErrorKind::AddrNotAvailable => {
+            "give --listen an address of this machine, or 0.0.0.0 for all of them"
+        }
+        io::ErrorKind::PermissionDenied => "give --listen a port above 1023",
+        _ => "give another --listen",
     }
 }
