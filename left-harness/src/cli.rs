@@ -67,7 +67,8 @@ pub struct RunArgs {
     /// Run each scenario so often; every repetition has a seed of its own
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub repeat: u32,
-    /// Take the programs for the hosts from this folder instead of building them
+    /// Take the program under test from this folder, by its name, instead of building it;
+    /// the probe (left-harness-probe) too, if it is there
     #[arg(long, value_name = "DIR")]
     pub bin_dir: Option<PathBuf>,
     /// Where the folder of each run is made

@@ -19,7 +19,8 @@ Exit codes:
 Limits of this version: nothing is encrypted; deletions are recorded and told
 to the peer, but applied only by a later version; changes are found by looking
 at the share up to five times a second, less often the larger it is (about once
-a second with 10,000 files), not by watching.";
+a second with 10,000 files), not by watching. A folder without write permission
+is made writable for the moment when the peer has something for it.";
 
 /// Keeps one directory the same on two machines.
 #[derive(Debug, Parser)]

@@ -32,11 +32,23 @@ const DIR_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
+/// What helps against that, and not against something else.
+fn open_advice(why: &std::io::Error) -> &'static str {
+    match why.kind() {
+        std::io::ErrorKind::NotFound => "create the directory or give another --share",
+        std::io::ErrorKind::NotADirectory => "a share is a directory: give another --share",
+        std::io::ErrorKind::PermissionDenied => {
+            "let this user read, write and enter it, or give another --share"
+        }
+        _ => "give another --share",
+    }
+}
+
 /// Why a directory cannot be used as a share; each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ShareError {
     /// It does not exist or cannot be opened.
-    #[error("cannot open share {path}: {source}; create the directory or give another --share")]
+    #[error("cannot open share {path}: {source}; {}", open_advice(source))]
     Open {
         /// As the user gave it.
         path: String,

@@ -1,5 +1,6 @@
 //! From nothing to two hosts on which the steps can act.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -160,7 +161,10 @@ async fn programs(request: &Request, sink: &EventSink) -> Result<(Program, Optio
             binary: name,
             arch: std::env::consts::ARCH,
         };
-        let path = build::program(&wanted, request.bin_dir.as_deref(), &on_progress).await?;
+        // The probe is ours: whoever brings a program of their own need not bring it.
+        let ours = |dir: &&Path| name != PROBE || dir.join(name).is_file();
+        let bin_dir = request.bin_dir.as_deref().filter(ours);
+        let path = build::program(&wanted, bin_dir, &on_progress).await?;
         found.push(Program::at(name, &path)?);
     }
     let mut found = found.into_iter();

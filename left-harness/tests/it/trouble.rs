@@ -89,8 +89,7 @@ fn a_missing_program_is_infrastructure() {
     let ran = bench.run(&["smoke.toml", "--bin-dir", "empty"]);
     assert_eq!(ran.code, 3, "{}", ran.all());
     assert!(
-        ran.stdout
-            .contains("no file left-harness-probe in --bin-dir empty"),
+        ran.stdout.contains("no file left in --bin-dir empty"),
         "{}",
         ran.all()
     );
