@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::lab::Source;
 use crate::run::{Keep, Request};
 use crate::scenario::{self, Scenario};
 use crate::sut::adapter::Adapter;
@@ -26,7 +27,7 @@ impl fmt::Display for Mistaken {
 impl std::error::Error for Mistaken {}
 
 /// How scenarios are to be run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Asked {
     /// An adapter's name or file.
     pub sut: String,
@@ -34,8 +35,8 @@ pub struct Asked {
     pub seed: Option<u64>,
     /// How often each; 0 counts as once.
     pub repeat: u32,
-    /// The hosts' folders.
-    pub lab_dir: PathBuf,
+    /// Where the hosts come from.
+    pub lab: Source,
     /// Programs from here.
     pub bin_dir: Option<PathBuf>,
     /// What stays on the hosts.
@@ -123,7 +124,7 @@ pub fn requests(scenario: &Arc<Scenario>, asked: &Asked) -> Result<Vec<Request>,
                     .unwrap_or(scenario.seed)
                     .wrapping_add(u64::from(repetition)),
                 adapter: adapter.clone(),
-                lab_dir: asked.lab_dir.clone(),
+                lab: asked.lab.clone(),
                 bin_dir: asked.bin_dir.clone(),
                 keep: asked.keep,
             });

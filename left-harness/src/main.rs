@@ -11,11 +11,11 @@ use clap::Parser;
 use left_harness::cli::{Cli, Command, LabKind, RunArgs, exit_code};
 use left_harness::collect::{self, Asked, Mistaken};
 use left_harness::event::Outcome;
-use left_harness::lab::local;
+use left_harness::lab::{Source, local};
 use left_harness::report::{self, Closing};
 use left_harness::run::folder::RunFolder;
 use left_harness::run::interrupt::Interrupt;
-use left_harness::run::{self, Request};
+use left_harness::run::{self, Keep, Request};
 use left_harness::scenario::Scenario;
 
 /// A mistake in what was asked.
@@ -55,7 +55,11 @@ fn check(paths: &[PathBuf]) -> Result<u8> {
 fn list(paths: &[PathBuf], sut: &str) -> Result<u8> {
     let asked = Asked {
         sut: sut.to_owned(),
-        ..Asked::default()
+        seed: None,
+        repeat: 1,
+        lab: source(LabKind::Local, None)?,
+        bin_dir: None,
+        keep: Keep::Never,
     };
     for scenario in collect::scenarios(paths)? {
         say(&format!(
@@ -82,28 +86,34 @@ fn say(line: &str) {
 
 fn run_all(args: &RunArgs) -> Result<u8> {
     let scenarios = collect::scenarios(&args.scenarios)?;
-    let LabKind::Local = args.lab;
-    let lab_dir = match &args.lab_dir {
-        Some(dir) => dir.clone(),
-        None => local::default_dir()?,
-    };
-    let requests = requests(&scenarios, args, &lab_dir)?;
+    let lab = source(args.lab, args.lab_dir.as_deref())?;
+    let requests = requests(&scenarios, args, &lab)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let code = runtime.block_on(run_requests(&requests, args, &lab_dir));
+    let code = runtime.block_on(run_requests(&requests, args));
     // Some file may still be hashed for a run that was interrupted; nobody waits for it.
     runtime.shutdown_background();
     code
 }
 
-fn requests(scenarios: &[Arc<Scenario>], args: &RunArgs, lab_dir: &Path) -> Result<Vec<Request>> {
+/// The lab that was asked for, and where its hosts' folders lie.
+fn source(kind: LabKind, lab_dir: Option<&Path>) -> Result<Source> {
+    match kind {
+        LabKind::Local => Ok(Source::Local(match lab_dir {
+            Some(dir) => dir.to_owned(),
+            None => local::default_dir()?,
+        })),
+    }
+}
+
+fn requests(scenarios: &[Arc<Scenario>], args: &RunArgs, lab: &Source) -> Result<Vec<Request>> {
     let asked = Asked {
         sut: args.sut.clone(),
         seed: args.seed,
         repeat: args.repeat,
-        lab_dir: lab_dir.to_owned(),
+        lab: lab.clone(),
         bin_dir: args.bin_dir.clone(),
         keep: args.keep.into(),
     };
@@ -114,11 +124,10 @@ fn requests(scenarios: &[Arc<Scenario>], args: &RunArgs, lab_dir: &Path) -> Resu
     Ok(requests)
 }
 
-async fn run_requests(requests: &[Request], args: &RunArgs, lab_dir: &Path) -> Result<u8> {
-    let folders = lab_dir.display().to_string();
-    let mut interrupt = Interrupt::listen(move || {
+async fn run_requests(requests: &[Request], args: &RunArgs) -> Result<u8> {
+    let mut interrupt = Interrupt::listen(|| {
         eprintln!(
-            "left-harness: left at once; programs and run-… folders below {folders} go by themselves \
+            "left-harness: left at once; programs and run-… folders on the hosts go by themselves \
              within ten seconds"
         );
     })?;

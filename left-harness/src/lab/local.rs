@@ -20,8 +20,11 @@ use crate::host::remote::Remote;
 use crate::host::server::{self, ServerSpec};
 use crate::host::ssh::{Credential, Door, HostKey, Ssh, Way};
 use crate::link::{Route, StreamLink};
-use crate::scenario::{HostSpec, LinkSpec};
+use crate::scenario::{HostSpec, LinkSpec, Scenario};
 use crate::teardown::Teardown;
+
+/// What it is called.
+pub const NAME: &str = "local";
 
 /// Programs at once on one connection. The embedded server has no limit of its own;
 /// a run holds a few and bursts when it looks at many things.
@@ -49,6 +52,21 @@ pub fn default_dir() -> Result<PathBuf> {
             "neither XDG_CACHE_HOME nor HOME is set: name a folder for the lab with --lab-dir"
         ),
     }
+}
+
+/// Why this lab cannot carry a scenario, if so.
+pub fn skip_reason(scenario: &Scenario) -> Option<String> {
+    if scenario.link.loss.is_some() {
+        return Some("the local lab's link carries streams: it cannot lose packets".into());
+    }
+    let limited = scenario
+        .hosts
+        .iter()
+        .find(|host| host.share_bytes.is_some())?;
+    Some(format!(
+        "the local lab cannot limit the size of the share of {}",
+        limited.name
+    ))
 }
 
 /// Brings the hosts and the link between them up.
@@ -104,9 +122,9 @@ pub async fn up(
         Ok(())
     });
     Ok(Lab {
-        name: "local",
+        name: NAME,
         hosts: up,
-        link,
+        link: Arc::new(link),
     })
 }
 

@@ -1,7 +1,8 @@
 //! Where hosts come from.
 //!
-//! A lab that is up is a list of [`Host`]s and the link between them. What a run
-//! does with them is the same in every lab.
+//! A [`Source`] is a lab as the user asked for it; a [`Lab`] is one that is up: a
+//! list of [`Host`]s and the link between them. What a run does with them is the
+//! same in every lab.
 
 pub mod local;
 
@@ -10,7 +11,47 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::host::remote::Remote;
-use crate::link::StreamLink;
+use crate::link::Link;
+use crate::scenario::{HostSpec, LinkSpec, Scenario};
+use crate::teardown::Teardown;
+
+/// A lab as the user asked for it.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Folders of this machine, below this one.
+    Local(PathBuf),
+}
+
+impl Source {
+    /// `local`
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Local(_) => local::NAME,
+        }
+    }
+
+    /// Why this lab cannot carry a scenario, if so.
+    pub fn skip_reason(&self, scenario: &Scenario) -> Option<String> {
+        match self {
+            Self::Local(_) => local::skip_reason(scenario),
+        }
+    }
+
+    /// Brings the hosts and the link between them up.
+    ///
+    /// # Errors
+    /// If the lab does not let it.
+    pub async fn up(
+        &self,
+        hosts: &[HostSpec],
+        link: &LinkSpec,
+        teardown: &mut Teardown,
+    ) -> anyhow::Result<Lab> {
+        match self {
+            Self::Local(dir) => local::up(dir, hosts, link, teardown).await,
+        }
+    }
+}
 
 /// A machine with an SSH door and a place on the data network.
 pub struct Host {
@@ -33,7 +74,7 @@ pub struct Lab {
     /// In the scenario's order.
     pub hosts: Vec<Host>,
     /// The data path.
-    pub link: StreamLink,
+    pub link: Arc<dyn Link>,
 }
 
 impl Lab {

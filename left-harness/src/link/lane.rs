@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::Armed;
 use super::shape::Bucket;
 use super::wire::Wire;
 
@@ -158,7 +160,7 @@ impl Lane {
     }
 
     /// Waits for `bytes` more from now on.
-    pub(super) fn arm(self: &Arc<Self>, bytes: u64, hold: Hold) -> Armed {
+    pub(super) fn arm(self: &Arc<Self>, bytes: u64, hold: Hold) -> ArmedLane {
         let mut gate = self.gate();
         let from = gate.written;
         let point = Arc::new(Point {
@@ -172,7 +174,7 @@ impl Lane {
         // Nothing more to wait for is reached already.
         gate.fire(&self.wire);
         drop(gate);
-        Armed {
+        ArmedLane {
             lane: self.clone(),
             point,
         }
@@ -229,17 +231,16 @@ impl Gate {
     }
 }
 
-/// A point that is armed. Dropping it disarms it, and releases the wire.
+/// A point of a lane that is armed. Dropping it disarms it, and releases the wire.
 #[derive(Debug)]
 #[must_use = "dropping it disarms the point"]
-pub struct Armed {
+pub struct ArmedLane {
     lane: Arc<Lane>,
     point: Arc<Point>,
 }
 
-impl Armed {
-    /// Ends when the point is reached: the bytes delivered since it was armed.
-    /// Once it has fired it says the same again at once.
+impl ArmedLane {
+    /// See [`Armed::fired`].
     pub async fn fired(&mut self) -> u64 {
         let mut fired = self.point.fired.subscribe();
         // Copied out at once: the guard may not be held over an await.
@@ -254,7 +255,7 @@ impl Armed {
         }
     }
 
-    /// Bytes delivered in this direction since it was armed, up to now.
+    /// See [`Armed::delivered`].
     pub fn delivered(&self) -> u64 {
         self.lane.delivered() - self.point.from
     }
@@ -263,7 +264,18 @@ impl Armed {
     pub fn release(self) {}
 }
 
-impl Drop for Armed {
+#[async_trait]
+impl Armed for ArmedLane {
+    async fn fired(&mut self) -> anyhow::Result<u64> {
+        Ok(ArmedLane::fired(self).await)
+    }
+
+    async fn delivered(&self) -> anyhow::Result<u64> {
+        Ok(ArmedLane::delivered(self))
+    }
+}
+
+impl Drop for ArmedLane {
     fn drop(&mut self) {
         self.lane.disarm(&self.point);
     }

@@ -12,13 +12,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::lane::{Armed, Hold, Lane};
+use super::lane::{ArmedLane, Hold, Lane};
 use super::pump::{self, Lanes};
 use super::wire::Wire;
+use super::{Armed, Link};
 use crate::scenario::LinkSpec;
 
 /// `SO_SNDBUF` and `SO_RCVBUF` of each of the proxy's sockets (the kernel
@@ -153,7 +155,7 @@ impl StreamLink {
     /// connections together. With a hold exactly so many are delivered, and
     /// then the wire between the two stands still both ways, also for new
     /// connections, until the answer is released or dropped.
-    pub fn arm(&self, from: &str, to: &str, bytes: u64, hold: Hold) -> Armed {
+    pub fn arm(&self, from: &str, to: &str, bytes: u64, hold: Hold) -> ArmedLane {
         self.lane(from, to).arm(bytes, hold)
     }
 
@@ -195,6 +197,27 @@ impl StreamLink {
         let lane = Arc::new(Lane::new(map.wire(from, to), self.inner.rate));
         map.lanes.insert(key, lane.clone());
         lane
+    }
+}
+
+#[async_trait]
+impl Link for StreamLink {
+    async fn delivered(&self, from: &str, to: &str) -> anyhow::Result<u64> {
+        Ok(StreamLink::delivered(self, from, to))
+    }
+
+    async fn activity(&self) -> anyhow::Result<u64> {
+        Ok(StreamLink::activity(self))
+    }
+
+    async fn arm(
+        &self,
+        from: &str,
+        to: &str,
+        bytes: u64,
+        hold: Hold,
+    ) -> anyhow::Result<Box<dyn Armed>> {
+        Ok(Box::new(StreamLink::arm(self, from, to, bytes, hold)))
     }
 }
 

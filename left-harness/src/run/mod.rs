@@ -43,6 +43,7 @@ use self::world::World;
 use crate::check::Finding;
 use crate::event::{EventKind, Outcome};
 use crate::host::probe::Depth;
+use crate::lab::Source;
 use crate::report::EventSink;
 use crate::scenario::{Case, Scenario};
 use crate::sut::adapter::Adapter;
@@ -64,8 +65,8 @@ pub struct Request {
     pub seed: u64,
     /// The program under test.
     pub adapter: Adapter,
-    /// The hosts' folders in the local lab.
-    pub lab_dir: PathBuf,
+    /// Where the hosts come from.
+    pub lab: Source,
     /// Programs from here instead of building them.
     pub bin_dir: Option<PathBuf>,
     /// What to do with the hosts' folders of this run.
@@ -98,21 +99,7 @@ impl Request {
         if let Some((line, word)) = self.case.needs_unbuilt() {
             return Some(format!("this build cannot `{word}` yet (line {line})"));
         }
-        if self.scenario.link.loss.is_some() {
-            return Some("the local lab's link carries streams: it cannot lose packets".into());
-        }
-        if let Some(host) = self
-            .scenario
-            .hosts
-            .iter()
-            .find(|host| host.share_bytes.is_some())
-        {
-            return Some(format!(
-                "the local lab cannot limit the size of the share of {}",
-                host.name
-            ));
-        }
-        None
+        self.lab.skip_reason(&self.scenario)
     }
 }
 
@@ -128,7 +115,7 @@ pub async fn run(
         run: folder.run.clone(),
         scenario: request.title(),
         about: request.scenario.about.clone(),
-        lab: "local".into(),
+        lab: request.lab.name().into(),
         sut: request.adapter.name.clone(),
         seed: request.seed,
         folder: folder.path.clone(),
@@ -246,7 +233,7 @@ async fn hosts_to_verdict(
     let phase = Phase::begin(sink, "observe");
     let findings = observe(&world, &request.case, folder, &unfetched).await;
     let findings = phase.ended(findings, |_| String::new())?;
-    transfers::figures(&world);
+    transfers::figures(&world).await?;
     let verdict = observe::report(&world, &findings).map(drop);
     blame::judged(&world, verdict).await
 }

@@ -72,10 +72,10 @@ pub async fn check(
     if expect.trees_identical {
         findings.push(trees(world, manifests).await);
         findings.push(nothing_lost(world, manifests).await?);
-        findings.extend(another_way(world));
+        findings.extend(another_way(world).await?);
     }
     if let Some(bound) = expect.resent {
-        findings.extend(resent(world, bound));
+        findings.extend(resent(world, bound).await?);
     }
     if expect.parts_none {
         let mut left = Vec::new();
@@ -92,12 +92,12 @@ pub async fn check(
 }
 
 /// In each direction into which something was written.
-fn resent(world: &World, bound: Bound) -> Vec<Finding> {
+async fn resent(world: &World, bound: Bound) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for (from, to) in world.directions() {
         let size = world.model().written_on(from);
         if size > 0 {
-            let delivered = world.lab.link.delivered(from, to);
+            let delivered = world.lab.link.delivered(from, to).await?;
             let mut finding = resent::resent(delivered, size, bound);
             finding.text = format!("{from} → {to}: {}", finding.text);
             findings.push(finding);
@@ -107,16 +107,16 @@ fn resent(world: &World, bound: Bound) -> Vec<Finding> {
         let text = "nothing was written that could be sent again";
         findings.push(Finding::new("resent", Outcome::Inconclusive, text));
     }
-    findings
+    Ok(findings)
 }
 
 /// What is on one side only by way of the link must have been seen there: if the
 /// programs found another way to each other, no fault of ours has ever touched them.
-fn another_way(world: &World) -> Option<Finding> {
+async fn another_way(world: &World) -> Result<Option<Finding>> {
     let mut unseen = Vec::new();
     for (from, to) in world.directions() {
         let written = world.model().written_on(from);
-        if written > 0 && world.lab.link.delivered(from, to) == 0 {
+        if written > 0 && world.lab.link.delivered(from, to).await? == 0 {
             unseen.push(format!("no byte passed the link {from} → {to}"));
         }
     }
@@ -124,7 +124,7 @@ fn another_way(world: &World) -> Option<Finding> {
         "{}: the programs have another way to each other",
         unseen.join(", ")
     );
-    (!unseen.is_empty()).then(|| Finding::new("link", Outcome::Inconclusive, text))
+    Ok((!unseen.is_empty()).then(|| Finding::new("link", Outcome::Inconclusive, text)))
 }
 
 /// Sends findings to whoever listens; the worst of them decides.

@@ -18,7 +18,7 @@ use super::world::World;
 use crate::check::text::size_text;
 use crate::event::{EventKind, Unit};
 use crate::host::probe::Probe;
-use crate::lab::{Lab, local};
+use crate::lab::Lab;
 use crate::report::EventSink;
 use crate::sut::build::{self, PROBE};
 use crate::sut::deploy::{Program, deploy, remove_unused};
@@ -57,13 +57,11 @@ pub(super) async fn world(
     let (probe, sut) = phase.ended(programs, |_| String::new())?;
 
     let phase = Phase::begin(sink, "lab up");
-    let lab = local::up(
-        &request.lab_dir,
-        &request.scenario.hosts,
-        &request.scenario.link,
-        &mut undo.teardown,
-    )
-    .await;
+    let scenario = &request.scenario;
+    let up = request
+        .lab
+        .up(&scenario.hosts, &scenario.link, &mut undo.teardown);
+    let lab = up.await;
     let lab = phase.ended(lab, |lab| format!("{} hosts", lab.hosts.len()))?;
 
     let phase = Phase::begin(sink, "deploy");

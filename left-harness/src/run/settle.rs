@@ -28,14 +28,14 @@ const LOOK_SHARE: u32 = 10;
 /// A failure that shows what differs or that traffic goes on.
 pub async fn settle(world: &Arc<World>, within: Duration, quiet: Duration) -> StepResult {
     let begun = Instant::now();
-    let mut state = Quiet::new(world);
+    let mut state = Quiet::new(world).await?;
     loop {
         let looked = Instant::now();
         let manifests = tokio::select! {
             manifests = observe::look(world, Depth::Quick) => manifests?,
             halt = world.any_death() => return Err(halt),
         };
-        let waited_for = state.look(world, &manifests);
+        let waited_for = state.look(world, &manifests).await?;
         let since = state.since.elapsed();
         if waited_for.is_none() && since >= quiet {
             let settled = (begun.elapsed().saturating_sub(since)).as_secs_f64();
@@ -82,17 +82,21 @@ struct Quiet {
 }
 
 impl Quiet {
-    fn new(world: &World) -> Self {
-        Self {
+    async fn new(world: &World) -> anyhow::Result<Self> {
+        Ok(Self {
             since: Instant::now(),
             last: Vec::new(),
-            activity: world.lab.link.activity(),
-        }
+            activity: world.lab.link.activity().await?,
+        })
     }
 
     /// `None` while both sides are equal and quiet; else what is waited for.
-    fn look(&mut self, world: &World, manifests: &[Manifest]) -> Option<String> {
-        let activity = world.lab.link.activity();
+    async fn look(
+        &mut self,
+        world: &World,
+        manifests: &[Manifest],
+    ) -> anyhow::Result<Option<String>> {
+        let activity = world.lab.link.activity().await?;
         let moved = activity - self.activity;
         let why = if !alike(&manifests[0], &manifests[1]) {
             let names = [world.sites[0].name.as_str(), world.sites[1].name.as_str()];
@@ -115,7 +119,7 @@ impl Quiet {
             self.activity = activity;
             self.last = manifests.to_vec();
         }
-        why
+        Ok(why)
     }
 }
 

@@ -36,7 +36,7 @@ pub async fn perform(world: &Arc<World>, steps: &[Step]) -> Result<(), Halt> {
 
 async fn single(world: &Arc<World>, number: &str, action: &Action) -> StepResult {
     inject::announce(world, action).await?;
-    let armed = ArmedKill::arm(world, action)?;
+    let armed = ArmedKill::arm(world, action).await?;
     let (note, arrived) = member(world, number, action, armed).await?;
     if let Some(arrived) = arrived {
         time_figure(world, &[arrived]);
@@ -52,7 +52,7 @@ async fn together(world: &Arc<World>, number: &str, members: &[Step]) -> StepRes
     }
     let mut armed = Vec::new();
     for member in members {
-        armed.push(ArmedKill::arm(world, &member.action)?);
+        armed.push(ArmedKill::arm(world, &member.action).await?);
     }
     let mut running = JoinSet::new();
     for (index, (step, armed)) in members.iter().cloned().zip(armed).enumerate() {

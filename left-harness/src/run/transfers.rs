@@ -18,10 +18,13 @@ pub async fn show(world: Arc<World>) {
     loop {
         for (from, to) in world.directions() {
             let total = world.model().written_on(from);
-            if total > 0 {
+            // What cannot be counted now is told by whatever needs the number.
+            if total > 0
+                && let Ok(done) = world.lab.link.delivered(from, to).await
+            {
                 world.sink.send(EventKind::Progress {
                     task: bar(from, to),
-                    done: world.lab.link.delivered(from, to),
+                    done,
                     total,
                     unit: Unit::Bytes,
                     note: String::new(),
@@ -42,13 +45,16 @@ pub fn end_bars(world: &World) {
 }
 
 /// The figures that every run has.
-pub fn figures(world: &World) {
+///
+/// # Errors
+/// If the link cannot be asked.
+pub async fn figures(world: &World) -> anyhow::Result<()> {
     for (from, to) in world.directions() {
         let written = world.model().written_on(from);
         if written == 0 {
             continue;
         }
-        let delivered = world.lab.link.delivered(from, to);
+        let delivered = world.lab.link.delivered(from, to).await?;
         let resent = delivered as f64 - written as f64;
         let share = 100.0 * resent / written as f64;
         bytes(
@@ -82,6 +88,7 @@ pub fn figures(world: &World) {
             );
         }
     }
+    Ok(())
 }
 
 fn bytes(world: &World, name: String, value: f64, text: String) {

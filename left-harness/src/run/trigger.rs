@@ -25,7 +25,7 @@ type Exits = Vec<(String, Exited)>;
 /// A kill whose trigger is armed on the link.
 pub struct ArmedKill {
     victims: Vec<String>,
-    armed: Armed,
+    armed: Box<dyn Armed>,
     from: String,
     to: String,
     threshold: u64,
@@ -40,7 +40,7 @@ impl ArmedKill {
     ///
     /// # Errors
     /// If the file that a percentage is of is not known.
-    pub fn arm(world: &World, action: &Action) -> Result<Option<Self>, Halt> {
+    pub async fn arm(world: &World, action: &Action) -> Result<Option<Self>, Halt> {
         let Action::Kill {
             on,
             when: Some(when),
@@ -70,8 +70,8 @@ impl ArmedKill {
             (amount, whole) => amount.of(whole.as_ref().map_or(0, |(_, size)| *size)),
         };
         let link_hold = if *hold { Hold::UntilReleased } else { Hold::No };
-        let before = world.lab.link.delivered(&from, &to);
-        let armed = world.lab.link.arm(&from, &to, threshold, link_hold);
+        let before = world.lab.link.delivered(&from, &to).await?;
+        let armed = world.lab.link.arm(&from, &to, threshold, link_hold).await?;
         Ok(Some(Self {
             victims: on.clone(),
             armed,
@@ -91,39 +91,43 @@ impl ArmedKill {
     pub async fn fire(mut self, world: &World, number: &str) -> Result<String, Halt> {
         let kills = tokio::select! {
             kills = arm_kills(world, &self.victims) => kills?,
-            () = stalled(world) => return Err(Halt::inconclusive(format!(
+            stalled = stalled(world) => return Err(stalled.err().unwrap_or_else(|| Halt::inconclusive(format!(
                 "the kill of {} could not be armed: nothing was started there", self.victims.join(" and ")
-            ))),
+            )))),
         };
         tokio::select! {
             // In this order: the moment has come, whatever else happens in it.
             biased;
-            _ = self.armed.fired() => {}
+            fired = self.armed.fired() => { fired?; }
             halt = world.any_death() => return Err(halt),
-            () = stalled(world) => return Err(self.never_fired()),
+            stalled = stalled(world) => {
+                stalled?;
+                return Err(self.never_fired().await?);
+            }
         }
         let struck = strike(world, kills).await?;
         let exits = confirm(world, struck).await?;
         // Only now: the hit is what was delivered when the death was confirmed.
-        let hit = self.armed.delivered();
+        let hit = self.armed.delivered().await?;
         self.tell(world, number, hit, &exits)
     }
 
-    fn never_fired(&self) -> Halt {
-        Halt::inconclusive(format!(
+    async fn never_fired(&self) -> Result<Halt, Halt> {
+        let delivered = self.armed.delivered().await?;
+        Ok(Halt::inconclusive(format!(
             "the kill of {} never fired: {} of {} bytes were delivered {} → {}, then nothing moved for {} s",
             self.victims.join(" and "),
-            self.armed.delivered(),
+            delivered,
             self.threshold,
             self.from,
             self.to,
             STALL.as_secs()
-        ))
+        )))
     }
 
     /// Lets the link move on, says where the kill hit, and judges it.
     fn tell(self, world: &World, number: &str, hit: u64, exits: &Exits) -> Result<String, Halt> {
-        self.armed.release();
+        drop(self.armed);
         let (from, to) = (&self.from, &self.to);
         for (name, exited) in exits {
             let how = exited.how();
@@ -250,18 +254,19 @@ async fn confirm(world: &World, struck: Vec<(String, Held)>) -> Result<Exits, Ha
 
 /// Returns when nothing but what keeps a connection alive has moved on the link for
 /// too long.
-async fn stalled(world: &World) {
+async fn stalled(world: &World) -> Result<(), Halt> {
     const LOOK: Duration = Duration::from_millis(500);
-    let mut last = world.lab.link.activity();
+    let mut last = world.lab.link.activity().await?;
     let mut still = Duration::ZERO;
     while still < STALL {
         tokio::time::sleep(LOOK).await;
         still += LOOK;
-        let now = world.lab.link.activity();
+        let now = world.lab.link.activity().await?;
         // A file that is still being made has yet to be sent.
         if now - last > world.adapter.quiet_bytes || world.is_injecting() {
             last = now;
             still = Duration::ZERO;
         }
     }
+    Ok(())
 }
