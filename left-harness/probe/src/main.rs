@@ -19,6 +19,7 @@ mod json;
 mod lease;
 mod look;
 mod process;
+mod relay;
 mod remove;
 mod stage;
 mod write;
@@ -54,6 +55,11 @@ hold
   guard --dir D --id ID --lease-ms MS [--make]
                                               orders: renew, heal, dismiss
   ctl --dir D                                 talks to a hold or guard again
+wire
+  relay --data ADDR:PORT --lease-ms MS [--rate BYTES] [--delay-us US]
+                       orders, each after a number: renew, join TOKEN ADDR:PORT,
+                       arm ID BYTES hold|flow, noticed ID, stand ID, release ID,
+                       cut, heal, count
 ";
 
 /// Ten minutes; a lease protects against a harness that is gone, not against a slow one.
@@ -107,6 +113,19 @@ fn prepare(verb: &str, given: impl Iterator<Item = OsString>) -> Result<Work> {
         "write" | "tree" | "overwrite" => prepare_write(verb, given),
         "hold" | "guard" | "ctl" | "holder" | "guardian" | "exec-stage" => {
             prepare_hold(verb, given)
+        }
+        "relay" => {
+            let options = ["--data", "--lease-ms", "--rate", "--delay-us"];
+            let args = Args::parse(given, &[], &options)?;
+            args.none()?;
+            let data = args.text("--data")?.parse();
+            let spec = relay::Spec {
+                data: data.map_err(|_| Fail("--data is not ADDR:PORT".into()))?,
+                lease: lease(&args)?,
+                rate: args.number("--rate")?,
+                delay: Duration::from_micros(args.number("--delay-us")?.unwrap_or(0)),
+            };
+            Ok(Box::new(move || relay::relay(&spec)))
         }
         "" => Err(Fail("no verb is given; --help lists them".into())),
         _ => Err(Fail("no such verb; --help lists them".into())),
