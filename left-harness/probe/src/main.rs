@@ -7,6 +7,7 @@
 mod args;
 mod beneath;
 mod bridge;
+mod caps;
 mod content;
 mod control;
 mod digest;
@@ -40,6 +41,7 @@ left-harness-probe VERB …: answers in JSON Lines
 look
   digest FILE...                              size and BLAKE3 of files
   self                                        version and BLAKE3 of this program
+  caps FOLDER                                 what this host can do
   look tree ROOT [--quick] [--skip NAME]...   all that is below ROOT, sorted
   look blocks FILE --block N                  BLAKE3 of each block of N bytes
   look parts ROOT GLOB...                     names that match, size, allocated
@@ -59,7 +61,7 @@ wire
   relay --data ADDR:PORT --lease-ms MS [--rate BYTES] [--delay-us US]
                        orders, each after a number: renew, join TOKEN ADDR:PORT,
                        arm ID BYTES hold|flow, noticed ID, stand ID, release ID,
-                       cut, heal, count
+                       cut, heal, count, end
 ";
 
 /// Ten minutes; a lease protects against a harness that is gone, not against a slow one.
@@ -108,6 +110,10 @@ fn prepare(verb: &str, given: impl Iterator<Item = OsString>) -> Result<Work> {
         "self" => {
             Args::parse(given, &[], &[])?.none()?;
             Ok(Box::new(|| digest::own(&mut io::stdout())))
+        }
+        "caps" => {
+            let folder = Args::parse(given, &[], &[])?.one("FOLDER")?;
+            Ok(Box::new(move || caps::caps(&folder, io::stdout())))
         }
         "look tree" | "look blocks" | "look parts" | "look arrives" => prepare_look(verb, given),
         "write" | "tree" | "overwrite" => prepare_write(verb, given),

@@ -64,9 +64,7 @@ pub fn relay(spec: &Spec) -> Result<()> {
     let (places, calls) = stand_in()?;
     let tunnels = socket::listen(spec.data, socket::TUNNEL_BUFFER_BYTES)
         .doing(|| format!("listen on data address {}", spec.data))?;
-    let data = tunnels
-        .local_addr()
-        .doing(|| "find the data port".into())?;
+    let data = tunnels.local_addr().doing(|| "find the data port".into())?;
     let mut talk = Talk::default();
     talk.say(
         &Line::new()
@@ -137,7 +135,10 @@ impl Relay {
                     None => return Ok(()),
                     Some(orders) => {
                         for (tag, order) in orders {
-                            self.obey(tag, order, talk)?;
+                            if matches!(order, Order::End) {
+                                return Ok(());
+                            }
+                            self.obey(tag, order, talk);
                         }
                         stirred = true;
                     }
@@ -156,7 +157,12 @@ impl Relay {
             self.connections.retain(Connection::lives);
             stirred = false;
             for (point, bytes) in self.lane.fired() {
-                talk.say(&Line::new().number("fired", point).number("bytes", bytes).end());
+                talk.say(
+                    &Line::new()
+                        .number("fired", point)
+                        .number("bytes", bytes)
+                        .end(),
+                );
                 // What stands still now must forget what it was waiting for.
                 stirred = true;
             }
@@ -219,15 +225,14 @@ impl Relay {
         })
     }
 
-    fn obey(&mut self, tag: u64, order: Order, talk: &mut Talk) -> Result<()> {
+    fn obey(&mut self, tag: u64, order: Order, talk: &mut Talk) {
         match order {
-            Order::Renew => return Ok(self.lease.renew()),
+            Order::Renew => return self.lease.renew(),
             Order::Join(join) => self.join = Some(join),
             Order::Arm { point, bytes, hold } => {
                 if let Err(why) = self.lane.arm(point, bytes, hold) {
-                    return Ok(talk.say(
-                        &Line::new().number("answer", tag).text("refused", why).end(),
-                    ));
+                    let line = Line::new().number("answer", tag).text("refused", why);
+                    return talk.say(&line.end());
                 }
             }
             Order::Noticed(point) => self.lane.notice(point),
@@ -235,7 +240,7 @@ impl Relay {
             Order::Release(point) => self.lane.release(point),
             Order::Cut => self.lane.cut(),
             Order::Heal => self.lane.heal(),
-            Order::Count => {}
+            Order::Count | Order::End => {}
         }
         // The count in every answer is that of this very moment: who arms a point
         // knows from where it counts.
@@ -246,7 +251,6 @@ impl Relay {
                 .number("connections", self.dialled)
                 .end(),
         );
-        Ok(())
     }
 
     /// Takes in whom there is room for.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 
 use super::lane::{Lane, Written};
-use super::socket;
+use super::socket::{self, Other};
 use super::way::{self, Ending, Next, Way};
 
 /// As long as it takes a host that drops packets to be given up.
@@ -145,7 +145,8 @@ impl Connection {
             return;
         }
         // Who has given up meanwhile would never have been heard on the far side.
-        if std::mem::take(&mut self.was_still) && socket::has_closed(&self.near) {
+        let was_still = std::mem::take(&mut self.was_still);
+        if was_still && socket::other(&self.near) != Other::There {
             self.phase = Phase::Over;
             return;
         }
@@ -199,7 +200,16 @@ impl Connection {
             // counted as delivered to the dead.
             careful: false,
         };
-        carrier.careful = std::mem::take(&mut self.was_still) && socket::has_closed(carrier.program);
+        if std::mem::take(&mut self.was_still) {
+            match socket::other(carrier.program) {
+                Other::There => {}
+                Other::Closed => carrier.careful = true,
+                Other::Gone => {
+                    self.phase = Phase::Over;
+                    return;
+                }
+            }
+        }
         let mut rounds = 0;
         let went = loop {
             if lane.is_still() {

@@ -47,7 +47,10 @@ impl Door {
 
     /// When the first stranger has been silent for too long.
     pub fn deadline(&self) -> Option<Instant> {
-        self.strangers.iter().map(|stranger| stranger.deadline).min()
+        self.strangers
+            .iter()
+            .map(|stranger| stranger.deadline)
+            .min()
     }
 
     /// Those who have come, at most so many.
@@ -80,7 +83,11 @@ impl Door {
         for (index, mut stranger) in std::mem::take(&mut self.strangers).into_iter().enumerate() {
             // One that came just now was not waited for and may have shown it already.
             let is_ready = ready.get(index).copied().unwrap_or(true);
-            match is_ready.then(|| stranger.look(token)).unwrap_or(Shown::Part) {
+            let shown = match is_ready {
+                true => stranger.look(token),
+                false => Shown::Part,
+            };
+            match shown {
                 Shown::Token => known.push(stranger.stream),
                 Shown::Part if now < stranger.deadline => staying.push(stranger),
                 Shown::Part | Shown::Wrong => {}

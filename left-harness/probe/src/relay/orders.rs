@@ -52,6 +52,8 @@ pub enum Order {
     Heal,
     /// Tell how much went.
     Count,
+    /// Drop everything.
+    End,
 }
 
 /// What was heard and not yet understood, what is to be said and not yet written.
@@ -134,6 +136,7 @@ fn parse(words: &[&str]) -> Option<(u64, Order)> {
         ["cut"] => Order::Cut,
         ["heal"] => Order::Heal,
         ["count"] => Order::Count,
+        ["end"] => Order::End,
         _ => return None,
     };
     Some((tag.parse().ok()?, order))

@@ -56,15 +56,26 @@ pub fn close_in_order(stream: &TcpStream) {
     let _ = set_socket_linger(stream, None);
 }
 
-/// The other end has closed at least its sending half, and all that it sent before
-/// has been read.
-pub fn has_closed(stream: &TcpStream) -> bool {
+/// What is known of whoever is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Other {
+    /// Nothing speaks against it being there.
+    There,
+    /// It has closed at least its sending half, and all that it sent has been read.
+    Closed,
+    /// It is gone. This is told only once: afterwards it looks closed.
+    Gone,
+}
+
+/// Looks, and takes nothing.
+pub fn other(stream: &TcpStream) -> Other {
     let mut byte = [0; 1];
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    matches!(
-        rustix::net::recv(stream, &mut byte, flags),
-        Ok((_, 0))
-    )
+    match rustix::net::recv(stream, &mut byte, flags) {
+        Ok((_, 0)) => Other::Closed,
+        Ok(_) | Err(Errno::WOULDBLOCK | Errno::INTR) => Other::There,
+        Err(_) => Other::Gone,
+    }
 }
 
 fn socket(address: SocketAddr, buffer_bytes: usize) -> io::Result<OwnedFd> {

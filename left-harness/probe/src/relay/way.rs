@@ -102,7 +102,11 @@ impl Way {
     pub fn advance(&mut self, written: usize) {
         self.at += written;
         self.bytes -= written;
-        if self.pieces.front().is_some_and(|(_, piece)| piece.len() <= self.at) {
+        if self
+            .pieces
+            .front()
+            .is_some_and(|(_, piece)| piece.len() <= self.at)
+        {
             self.pieces.pop_front();
             self.at = 0;
         }
