@@ -23,6 +23,7 @@ mod process;
 mod relay;
 mod remove;
 mod stage;
+mod undo;
 mod write;
 
 use std::ffi::{OsStr, OsString};
@@ -56,6 +57,8 @@ hold
        [--nofile N] -- ARGV...                orders: renew, signal NAME, kill
   guard --dir D --id ID --lease-ms MS [--make]
                                               orders: renew, heal, dismiss
+  guard --undo --dir D --lease-ms MS --within-ms MS -- ARGV...
+                                              the same for the undo of a fault
   ctl --dir D                                 talks to a hold or guard again
 wire
   relay --data ADDR:PORT --lease-ms MS [--rate BYTES] [--delay-us US]
@@ -241,8 +244,12 @@ fn prepare_hold(verb: &str, given: impl Iterator<Item = OsString>) -> Result<Wor
             Ok(Box::new(move || bridge::reconnect(&folder)))
         }
         "guard" | "guardian" => {
-            let args = Args::parse(given, &["--make"], &["--dir", "--id", "--lease-ms"])?;
+            let options = ["--dir", "--id", "--lease-ms", "--within-ms"];
+            let args = Args::parse(given, &["--make", "--undo"], &options)?;
             args.none()?;
+            if args.has("--undo") {
+                return prepare_undo(verb, &args);
+            }
             let folder = PathBuf::from(args.needed("--dir")?);
             let make = args.has("--make");
             let spec = guard::Spec {
@@ -329,6 +336,33 @@ fn prepare_hold(verb: &str, given: impl Iterator<Item = OsString>) -> Result<Wor
             }))
         }
     }
+}
+
+fn prepare_undo(verb: &str, args: &Args) -> Result<Work> {
+    if args.after.is_empty() {
+        return Err(Fail("no program is given after --".into()));
+    }
+    let spec = undo::Spec {
+        folder: PathBuf::from(args.needed("--dir")?),
+        lease: lease(args)?,
+        within: Duration::from_millis(args.needed_number("--within-ms")?).min(LEASE_MAX),
+        argv: args.after.clone(),
+    };
+    if verb == "guardian" {
+        return Ok(Box::new(move || undo::guard(&spec)));
+    }
+    Ok(Box::new(move || {
+        let folder = hold::make_folder(&spec.folder)?;
+        let number = |time: Duration| OsString::from(time.as_millis().to_string());
+        let options = [
+            "--undo".into(),
+            "--lease-ms".into(),
+            number(spec.lease),
+            "--within-ms".into(),
+            number(spec.within),
+        ];
+        hold::start("guardian", &folder, &options, &spec.argv)
+    }))
 }
 
 fn held(args: &Args) -> Result<holder::Spec> {

@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 
 pub use self::answer::{Arrival, Blocks, Digest, Part, SelfDigest, Written, WrittenTree};
 pub use self::capable::{Capabilities, Cgroup};
-pub use self::guarded::{GuardSpec, Guarded};
+pub use self::guarded::{GuardSpec, Guarded, UndoSpec};
 pub use self::held::{ArmedKill, Exited, Held, HoldSpec, Readiness};
 pub use self::relayed::{Point, Relay, RelayPlaces, RelaySpec, Relayed};
 
@@ -36,6 +36,8 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(600);
 const CAPS_DEADLINE: Duration = Duration::from_secs(30);
 /// A generated file of many gigabytes on a slow disk.
 const WRITE_DEADLINE: Duration = Duration::from_secs(1800);
+/// A folder of many files on a slow disk.
+const REMOVE_DEADLINE: Duration = Duration::from_secs(60);
 /// What an answer may take on top of the time it was asked to wait.
 const ANSWER_MARGIN: Duration = Duration::from_secs(10);
 
@@ -440,7 +442,19 @@ impl Probe {
         argv.extend(["--id".into(), spec.id.clone()]);
         argv.extend(["--lease-ms".into(), spec.lease.as_millis().to_string()]);
         argv.extend(options);
-        Guarded::open(self.talk(argv, Duration::MAX).await?).await
+        Guarded::open(self.talk(argv, Duration::MAX).await?, REMOVE_DEADLINE).await
+    }
+
+    /// Keeps the undo of a fault: it is performed when it is healed or when the lease
+    /// lapses. To be called before the fault is injected.
+    pub async fn guard_undo(&self, spec: &UndoSpec) -> Result<Guarded, ProbeError> {
+        let mut argv = vec!["guard".into(), "--undo".into()];
+        argv.extend(["--dir".into(), self.text(&spec.dir)?]);
+        argv.extend(["--lease-ms".into(), spec.lease.as_millis().to_string()]);
+        argv.extend(["--within-ms".into(), spec.within.as_millis().to_string()]);
+        argv.push("--".into());
+        argv.extend(spec.argv.iter().cloned());
+        Guarded::open(self.talk(argv, Duration::MAX).await?, spec.within).await
     }
 
     /// Starts one end of a wire between two hosts.
