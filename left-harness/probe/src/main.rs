@@ -47,6 +47,8 @@ look
   look blocks FILE --block N                  BLAKE3 of each block of N bytes
   look parts ROOT GLOB...                     names that match, size, allocated
   look arrives ROOT --within MS               waits for the contents named on stdin
+  look run ID                                 processes of a run, with their ports
+  end ID                                      kills those that are not probes
 write
   write DEST --seed S --size N --temp T [--mode 644]
         [--content random|text|zeros] [--in-place]
@@ -117,6 +119,15 @@ fn prepare(verb: &str, given: impl Iterator<Item = OsString>) -> Result<Work> {
         "caps" => {
             let folder = Args::parse(given, &[], &[])?.one("FOLDER")?;
             Ok(Box::new(move || caps::caps(&folder, io::stdout())))
+        }
+        "look run" | "end" => {
+            let id = Args::parse(given, &[], &[])?.one("ID")?;
+            let id = id.to_str().filter(|id| !id.is_empty());
+            let id = id.ok_or_else(|| Fail("ID is not UTF-8".into()))?.to_owned();
+            match verb {
+                "end" => Ok(Box::new(move || look::run::end(&id, io::stdout()))),
+                _ => Ok(Box::new(move || look::run::run(&id, io::stdout()))),
+            }
         }
         "look tree" | "look blocks" | "look parts" | "look arrives" => prepare_look(verb, given),
         "write" | "tree" | "overwrite" => prepare_write(verb, given),

@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use self::answer::{Arrival, Blocks, Digest, Part, SelfDigest, Written, WrittenTree};
+pub use self::answer::{
+    Arrival, Blocks, Digest, Part, RunProcess, SelfDigest, Written, WrittenTree,
+};
 pub use self::capable::{Capabilities, Cgroup};
 pub use self::guarded::{GuardSpec, Guarded, UndoSpec};
 pub use self::held::{ArmedKill, Exited, Held, HoldSpec, Readiness};
@@ -34,6 +36,8 @@ use crate::scenario::{Content, How};
 const LOOK_DEADLINE: Duration = Duration::from_secs(600);
 /// A few files of /proc are read, and a list of modules.
 const CAPS_DEADLINE: Duration = Duration::from_secs(30);
+/// All of /proc is read, on a slow host with thousands of processes.
+const PROCESSES_DEADLINE: Duration = Duration::from_secs(30);
 /// A generated file of many gigabytes on a slow disk.
 const WRITE_DEADLINE: Duration = Duration::from_secs(1800);
 /// A folder of many files on a slow disk.
@@ -293,6 +297,34 @@ impl Probe {
         let arrival = Arrival::of(line).map_err(|why| talk.nonsense(&why))?;
         talk.end().await?;
         Ok(arrival)
+    }
+
+    /// The processes that are attributable to a run, the probe's own among them.
+    pub async fn run_processes(&self, run: &str) -> Result<Vec<RunProcess>, ProbeError> {
+        let argv = vec!["look".into(), "run".into(), run.to_owned()];
+        let mut talk = self.talk(argv, PROCESSES_DEADLINE).await?;
+        Ok(answer::run_processes(&mut talk).await?.0)
+    }
+
+    /// Kills those of them that are not the probe's own, exactly; tells which there
+    /// were.
+    pub async fn end_run(&self, run: &str) -> Result<Vec<RunProcess>, ProbeError> {
+        let argv = vec!["end".into(), run.to_owned()];
+        let mut talk = self.talk(argv, PROCESSES_DEADLINE).await?;
+        let (ended, stuck) = answer::run_processes(&mut talk).await?;
+        if stuck == 0 {
+            return Ok(ended);
+        }
+        let host = self.remote.name().to_owned();
+        let ended: Vec<_> = ended.iter().map(ToString::to_string).collect();
+        Err(ProbeError::Failed {
+            host,
+            doing: "end".into(),
+            why: format!(
+                "{stuck} processes of the run cannot be killed, of {}",
+                ended.join("; ")
+            ),
+        })
     }
 
     /// Generates a file. `on_bytes` hears of the bytes written so far.

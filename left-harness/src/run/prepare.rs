@@ -116,6 +116,13 @@ impl Undo {
 
     /// Before the first folder is made and the first program is started.
     fn register(&mut self, sink: &EventSink) {
+        let (leases, stays) = (self.leases.clone(), self.stays.clone());
+        let ledger = async move {
+            let stays = stays.lock().map_or(Folders::Go, |stays| *stays);
+            leases.check_ledger(stays == Folders::Stay).await
+        };
+        self.teardown
+            .push("leave the hosts as they were", UNDO_DEADLINE, ledger);
         let (leases, stays, sink) = (self.leases.clone(), self.stays.clone(), sink.clone());
         let folders = async move {
             let stays = stays.lock().map_or(Folders::Go, |stays| *stays);
@@ -129,6 +136,10 @@ impl Undo {
         };
         self.teardown
             .push("remove or keep the run's folders", UNDO_DEADLINE, folders);
+        let leases = self.leases.clone();
+        let escaped = async move { leases.end_escaped().await };
+        self.teardown
+            .push("kill what has escaped", UNDO_DEADLINE, escaped);
         let leases = self.leases.clone();
         let programs = async move { leases.kill_programs().await };
         self.teardown

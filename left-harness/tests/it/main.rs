@@ -6,6 +6,7 @@ mod blame;
 mod expectations;
 mod interrupted;
 mod kept;
+mod ledger;
 mod main_job;
 mod places;
 mod trouble;
