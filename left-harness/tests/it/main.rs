@@ -6,6 +6,7 @@ mod blame;
 mod expectations;
 mod interrupted;
 mod kept;
+mod killed;
 mod ledger;
 mod main_job;
 mod places;
