@@ -16,6 +16,8 @@ pub mod pump;
 
 pub mod stream;
 
+pub mod packet;
+
 use async_trait::async_trait;
 
 pub use lane::Hold;
