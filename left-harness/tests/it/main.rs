@@ -7,5 +7,6 @@ mod expectations;
 mod interrupted;
 mod kept;
 mod main_job;
+mod packet;
 mod places;
 mod trouble;
