@@ -4,6 +4,12 @@
 //! list of [`Host`]s and the link between them. What a run does with them is the
 //! same in every lab.
 
+pub mod capability;
+
+pub mod places;
+
+pub mod registry;
+
 pub mod local;
 
 use std::net::SocketAddr;

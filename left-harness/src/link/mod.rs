@@ -19,6 +19,8 @@ pub mod stream;
 
 pub mod relay;
 
+pub mod packet;
+
 use async_trait::async_trait;
 
 pub use lane::Hold;

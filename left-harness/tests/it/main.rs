@@ -9,5 +9,6 @@ mod kept;
 mod killed;
 mod ledger;
 mod main_job;
+mod packet;
 mod places;
 mod trouble;
