@@ -280,9 +280,9 @@ fn a_hold_stands_at_exactly_its_byte_until_released() {
                 let mut armed = net.link.arm_point("a", "b", point, AtPoint::Hold).unwrap();
                 let got = std::thread::scope(|scope| {
                     scope.spawn(|| (&near).write_all(&sent).unwrap());
-                    assert_eq!(net.fired(&mut armed), point);
                     let mut got = vec![0; point as usize];
                     far.read_exact(&mut got).unwrap();
+                    assert_eq!(net.fired(&mut armed), point);
                     // Not one byte more, though the sender tries.
                     far.set_read_timeout(Some(Duration::from_millis(300)))
                         .unwrap();
@@ -439,9 +439,9 @@ fn a_cut_at_a_byte_loses_the_rest_until_it_is_released() {
             let mut armed = net.link.arm_point("a", "b", 300_001, AtPoint::Cut).unwrap();
             std::thread::scope(|scope| {
                 scope.spawn(|| (&near).write_all(&sent).unwrap());
-                assert_eq!(net.fired(&mut armed), 300_001);
                 let mut got = vec![0; sent.len()];
                 far.read_exact(&mut got[..300_001]).unwrap();
+                assert_eq!(net.fired(&mut armed), 300_001);
                 far.set_read_timeout(Some(Duration::from_millis(300)))
                     .unwrap();
                 assert!(far.read(&mut [0]).is_err());
