@@ -135,10 +135,13 @@ impl Carrier {
                     state.engine.has_room(end);
                 }
             }
+            let frames_max = match state.engine.is_draining() {
+                true => 1,
+                false => FRAMES_AT_ONCE,
+            };
             // What waits goes before what comes.
-            state
-                .engine
-                .pump(Instant::now(), FRAMES_AT_ONCE, &mut self.ports);
+            let now = Instant::now();
+            state.engine.pump(now, frames_max, &mut self.ports);
             for end in End::BOTH {
                 if ready.frames[end as usize] {
                     self.receive(end, &mut state.engine).map_err(|why| {

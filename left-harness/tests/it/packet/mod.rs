@@ -253,6 +253,38 @@ fn a_cut_at_a_byte_loses_the_rest_until_it_is_released() {
 }
 
 #[test]
+fn a_receiver_that_dies_while_the_wire_stands_still_is_handed_next_to_nothing() {
+    in_namespace(
+        "packet::a_receiver_that_dies_while_the_wire_stands_still_is_handed_next_to_nothing",
+        || {
+            let net = Net::up(&LinkSpec::default());
+            let sent = content(32 << 20);
+            // Dying with everything read is another end than with something unread.
+            for unread in [0, 1000] {
+                let point = 4_000_000;
+                let before = net.delivered();
+                let (near, mut far) = net.connect();
+                let mut armed = net.link.arm_point("a", "b", point, AtPoint::Hold).unwrap();
+                std::thread::scope(|scope| {
+                    let writing = scope.spawn(|| (&near).write_all(&sent));
+                    let mut got = vec![0; point as usize - unread];
+                    far.read_exact(&mut got).unwrap();
+                    assert_eq!(net.fired(&mut armed), point);
+                    // What the sender has in flight waits on the link meanwhile.
+                    std::thread::sleep(Duration::from_millis(300));
+                    drop(far);
+                    std::thread::sleep(Duration::from_millis(100));
+                    armed.release();
+                    assert!(writing.join().unwrap().is_err(), "the sender is told");
+                });
+                let after = net.delivered() - before - point;
+                assert!(after <= 128 << 10, "{after} with {unread} unread");
+            }
+        },
+    );
+}
+
+#[test]
 #[ignore = "a measurement: prints what the link carries beside a bare veth"]
 fn speed_beside_a_bare_veth() {
     in_namespace("packet::speed_beside_a_bare_veth", || {

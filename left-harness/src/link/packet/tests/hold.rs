@@ -205,3 +205,34 @@ fn a_way_out_that_fills_up_at_the_point_changes_nothing() {
     assert!(point.has_fired());
     assert_eq!(sim.payloads(), [b"abc"]);
 }
+
+#[test]
+fn who_has_reset_while_it_stood_still_is_handed_nothing_more() {
+    let mut sim = Sim::new();
+    sim.send(&Packet::syn(99));
+    let point = arm(&mut sim, 3, AtPoint::Hold);
+    sim.send(&Packet::new(100, b"abcdef"));
+    sim.send(&Packet::new(106, b"ghi"));
+    assert_eq!(sim.taken().len(), 2);
+    // The receiver's answer, ports and addresses the other way round.
+    let packet = Packet::new(100, b"abc").frame();
+    let Content::Tcp(tcp) = frame::read(&packet) else {
+        panic!("not TCP");
+    };
+    let reset = super::super::reset::answer(&packet, &tcp).unwrap();
+    sim.send_frame(End::Other, &reset);
+    sim.engine.disarm(End::One, &point);
+    sim.pump();
+    assert_eq!(
+        sim.out.frames,
+        [(End::One, reset)],
+        "only the reset goes on"
+    );
+    assert_eq!(sim.counted(), 3);
+    // The next connection may have the same ports.
+    sim.out.frames.clear();
+    sim.send(&Packet::syn(5000));
+    sim.send(&Packet::new(5001, b"abc"));
+    assert_eq!(sim.taken().len(), 2);
+    assert_eq!(sim.counted(), 6);
+}
