@@ -6,6 +6,8 @@ mod blame;
 mod expectations;
 mod interrupted;
 mod kept;
+mod killed;
+mod ledger;
 mod main_job;
 mod packet;
 mod places;
