@@ -15,6 +15,10 @@ use super::piece;
 use super::point::{AtPoint, Point};
 use super::reset;
 
+/// The most that a sender is ahead of what its receiver has got: all that a
+/// direction keeps, and a large window.
+const AHEAD_MAX: u32 = 128 << 20;
+
 /// Which of the two ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -123,10 +127,12 @@ impl Engine {
         if !tcp.has(flag::RST) {
             return;
         }
-        // One that is behind what went already is from an earlier connection.
-        let expected = self.direction(from).flows.expected(&tcp.key);
-        let is_old =
-            expected.is_some_and(|expected| (tcp.sequence.wrapping_sub(expected) as i32) < 0);
+        // One that is behind what went already, or far ahead of all that can wait
+        // here, is from an earlier connection.
+        let is_old = match self.direction(from).flows.expected(&tcp.key) {
+            Some(expected) => tcp.sequence.wrapping_sub(expected) > AHEAD_MAX,
+            None => false,
+        };
         if !is_old {
             let towards = self.direction_mut(from.opposite());
             towards.flows.refuse(&tcp.key.reverse());

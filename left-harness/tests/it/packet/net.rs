@@ -64,7 +64,7 @@ pub struct Host {
 impl Host {
     pub fn up(name: &'static str, number: u8) -> Self {
         let holder = Command::new("unshare")
-            .args(["-n", "sleep", "600"])
+            .args(["-n", "sleep", "120"])
             .spawn()
             .unwrap();
         let host = Self {
