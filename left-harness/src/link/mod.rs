@@ -5,7 +5,9 @@
 //! each of its two directions is a [`lane`] that counts and carries the armed
 //! points, slowed by a [`shape`]; a [`pump`] carries one connection; [`stream`] is
 //! the whole link with its listening sockets, inside the harness. [`relay`] is the same
-//! on hosts that are not ours, carried by their probes. Nothing here knows what the bytes mean.
+//! on hosts that are not ours, carried by their probes. [`packet`] is a link of another
+//! kind: it carries the hosts' frames, so that it can also lose them. Nothing here knows
+//! what the bytes mean.
 
 pub mod wire;
 
@@ -24,6 +26,7 @@ pub mod packet;
 use async_trait::async_trait;
 
 pub use lane::Hold;
+pub use packet::{PacketEnd, PacketLink};
 pub use relay::{RelayEnd, RelayLink};
 pub use stream::{LinkError, Route, StreamLink};
 

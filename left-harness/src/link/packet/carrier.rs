@@ -3,9 +3,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -17,8 +18,13 @@ use super::vnet;
 /// The largest frame that is read; the kernel's are up to 64 KiB and headers.
 const FRAME_BYTES_MAX: usize = 128 << 10;
 /// Frames read at one end, or sent from a queue, before somebody else has a turn:
-/// it bounds how long the lock is held.
-const FRAMES_AT_ONCE: usize = 64;
+/// it bounds how long the lock is held. Sending one of 64 KiB can take the time
+/// that the receiving kernel needs for it.
+const FRAMES_AT_ONCE: usize = 16;
+
+/// How long the thread gives way to who asks; beyond that whoever asks may have
+/// got no processor.
+const GIVE_WAY_MAX: Duration = Duration::from_millis(1);
 
 /// The wire's end of a host.
 #[derive(Debug)]
@@ -37,6 +43,8 @@ pub struct PacketEnd {
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
+    /// How many want the lock beside the thread that carries.
+    asking: AtomicUsize,
     /// Readable when there are orders.
     orders: OwnedFd,
 }
@@ -52,7 +60,21 @@ pub(super) struct State {
 }
 
 impl Shared {
+    /// For everybody but the thread that carries, which gives way.
     pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.asking.fetch_add(1, Ordering::AcqRel);
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.asking.fetch_sub(1, Ordering::AcqRel);
+        state
+    }
+
+    /// For the thread that carries: on a busy link it would else have the lock
+    /// again before anybody whom it has woken gets to it.
+    fn lock_last(&self) -> MutexGuard<'_, State> {
+        let end = Instant::now() + GIVE_WAY_MAX;
+        while self.asking.load(Ordering::Acquire) > 0 && Instant::now() < end {
+            std::thread::yield_now();
+        }
         // Nothing that happens under the lock leaves the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,6 +109,7 @@ pub(super) fn start(
             stop: false,
             failed: None,
         }),
+        asking: AtomicUsize::new(0),
         orders,
     });
     let carrier = Carrier {
@@ -126,7 +149,7 @@ impl Carrier {
         let mut ready = Ready::default();
         loop {
             let shared = self.shared.clone();
-            let mut state = shared.lock();
+            let mut state = shared.lock_last();
             if state.stop {
                 return Ok(());
             }
@@ -135,10 +158,13 @@ impl Carrier {
                     state.engine.has_room(end);
                 }
             }
+            let frames_max = match state.engine.is_draining() {
+                true => 1,
+                false => FRAMES_AT_ONCE,
+            };
             // What waits goes before what comes.
-            state
-                .engine
-                .pump(Instant::now(), FRAMES_AT_ONCE, &mut self.ports);
+            let now = Instant::now();
+            state.engine.pump(now, frames_max, &mut self.ports);
             for end in End::BOTH {
                 if ready.frames[end as usize] {
                     self.receive(end, &mut state.engine).map_err(|why| {

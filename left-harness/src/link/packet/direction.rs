@@ -248,10 +248,8 @@ impl Direction {
             Some((point, until)) if !point.is_noticed() => Some(*until),
             _ => None,
         };
-        [noticing, self.later]
-            .into_iter()
-            .flatten()
-            .fold(Some(first.due), |wake, other| wake.max(Some(other)))
+        let reasons = [Some(first.due), noticing, self.later];
+        reasons.into_iter().flatten().max()
     }
 
     pub fn has_queued(&self) -> bool {

@@ -15,6 +15,10 @@ use super::piece;
 use super::point::{AtPoint, Point};
 use super::reset;
 
+/// The most that a sender is ahead of what its receiver has got: all that a
+/// direction keeps, and a large window.
+const AHEAD_MAX: u32 = 128 << 20;
+
 /// Which of the two ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -58,6 +62,8 @@ pub(super) struct Engine {
     holds: usize,
     /// Points that were reached with a cut and are not released yet.
     cuts: usize,
+    /// A hold was released, and what waited behind it has not all gone yet.
+    is_draining: bool,
 }
 
 impl Engine {
@@ -73,6 +79,7 @@ impl Engine {
             directions: [direction(0), direction(1)],
             holds: 0,
             cuts: 0,
+            is_draining: false,
         }
     }
 
@@ -98,6 +105,7 @@ impl Engine {
             }
             Passage::Open => {}
         }
+        self.heed_reset(from, frame);
         let is_still = self.holds > 0;
         let direction = self.direction_mut(from);
         let is_straight = direction.is_straight() && direction.may_go(now);
@@ -106,6 +114,36 @@ impl Engine {
         }
         // The common case copies nothing.
         self.hand_over(from, Cow::Borrowed(frame), false, now, ways);
+    }
+
+    /// Heeds a connection that this end has reset, before the reset has reached the
+    /// other end: what is still on the way to the dead is lost, not delivered. A
+    /// receiver that is killed while the wire stands still would else be handed
+    /// all that waits.
+    fn heed_reset(&mut self, from: End, frame: &[u8]) {
+        let Content::Tcp(tcp) = frame::read(frame) else {
+            return;
+        };
+        if !tcp.has(flag::RST) {
+            return;
+        }
+        // One that is behind what went already, or far ahead of all that can wait
+        // here, is from an earlier connection.
+        let is_old = match self.direction(from).flows.expected(&tcp.key) {
+            Some(expected) => tcp.sequence.wrapping_sub(expected) > AHEAD_MAX,
+            None => false,
+        };
+        if !is_old {
+            let towards = self.direction_mut(from.opposite());
+            towards.flows.refuse(&tcp.key.reverse());
+        }
+    }
+
+    /// What waited behind a hold is on its way: slowly is wise, as whoever it is
+    /// for may be gone, and must be heard before the next packet is sent.
+    pub fn is_draining(&mut self) -> bool {
+        self.is_draining &= self.directions.iter().any(Direction::has_queued);
+        self.is_draining
     }
 
     /// Sends what is due, at most so many packets.
@@ -162,6 +200,11 @@ impl Engine {
         } else {
             frame::read(&frame)
         };
+        if let Content::Tcp(tcp) = &content
+            && direction.flows.is_refused(tcp)
+        {
+            return;
+        }
         if let Content::Tcp(tcp) = &content
             && let Some(left) = direction.left()
             && direction.flows.fresh(tcp) > left
@@ -231,7 +274,10 @@ impl Engine {
         if point.has_fired() {
             match point.action {
                 AtPoint::FlowOn => {}
-                AtPoint::Hold => self.holds = self.holds.saturating_sub(1),
+                AtPoint::Hold => {
+                    self.holds = self.holds.saturating_sub(1);
+                    self.is_draining = true;
+                }
                 AtPoint::Cut => self.cuts = self.cuts.saturating_sub(1),
             }
         }

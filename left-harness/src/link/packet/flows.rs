@@ -32,6 +32,8 @@ pub(super) struct Flow {
     islands: Vec<Range<u64>>,
     used: u64,
     is_closed: bool,
+    /// Its receiver has reset it and takes nothing more.
+    is_refused: bool,
     /// A frame of it, headers only; see [`super::reset`].
     pub sample: Vec<u8>,
 }
@@ -86,6 +88,18 @@ impl Flows {
         self.flows.get(key).map(Flow::expected)
     }
 
+    /// The receiver of these packets has reset the connection.
+    pub fn refuse(&mut self, key: &Key) {
+        if let Some(flow) = self.flows.get_mut(key) {
+            (flow.is_refused, flow.is_closed) = (true, true);
+        }
+    }
+
+    /// This packet is for a connection that its receiver has reset.
+    pub fn is_refused(&self, tcp: &Tcp) -> bool {
+        self.known(tcp).is_some_and(|flow| flow.is_refused)
+    }
+
     /// Those that have not ended.
     pub fn living(&self) -> impl Iterator<Item = &Flow> {
         self.flows.values().filter(|flow| !flow.is_closed)
@@ -119,6 +133,7 @@ impl Flow {
             islands: Vec::new(),
             used: 0,
             is_closed: false,
+            is_refused: false,
             sample,
         }
     }

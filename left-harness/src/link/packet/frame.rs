@@ -42,6 +42,16 @@ pub(super) struct Key {
     pub target: (IpAddr, u16),
 }
 
+impl Key {
+    /// The other direction of the connection.
+    pub fn reverse(self) -> Self {
+        Self {
+            source: self.target,
+            target: self.source,
+        }
+    }
+}
+
 /// A TCP packet's places and numbers. The places lie in the frame, in order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tcp {
