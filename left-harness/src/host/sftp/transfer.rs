@@ -62,7 +62,8 @@ impl Sftp {
 
         let flags = OpenFlags::CREATE | OpenFlags::EXCLUDE | OpenFlags::WRITE;
         let private = permissions(0o600);
-        let opened = match session.open(&temporary.path, flags, private).await {
+        let opening = session.open(&temporary.path, flags, private);
+        let opened = match self.answer(opening).await {
             Ok(opened) => Opened::new(&channel, opened.handle),
             Err(error) => return Err(self.explain(&channel, error, "create", &at).await),
         };
@@ -77,7 +78,7 @@ impl Sftp {
                     break;
                 }
                 if writes.len() >= IN_FLIGHT_MAX {
-                    done += joined(writes.join_next().await).map_err(Ok)?;
+                    done += self.first_of(&mut writes).await.map_err(Ok)?;
                     on_bytes(done);
                 }
                 let (channel, handle) = (channel.clone(), handle.clone());
@@ -89,24 +90,30 @@ impl Sftp {
                 offset += length;
             }
             while !writes.is_empty() {
-                done += joined(writes.join_next().await).map_err(Ok)?;
+                done += self.first_of(&mut writes).await.map_err(Ok)?;
                 on_bytes(done);
             }
             if channel.fsync {
-                session.fsync(&handle).await.map_err(Ok)?;
+                self.answer(session.fsync(&handle)).await.map_err(Ok)?;
             }
             let mode = permissions(mode);
-            session.fsetstat(&handle, mode).await.map_err(Ok)?;
+            self.answer(session.fsetstat(&handle, mode))
+                .await
+                .map_err(Ok)?;
             Ok(())
         };
         let sent = sent.await;
-        let closed = opened.close().await;
-        match sent.and(closed.map_err(Ok)) {
+        let sent = match sent {
+            Ok(()) => self.answer(opened.close()).await.map_err(Ok),
+            failed => failed,
+        };
+        match sent {
             Ok(()) => {}
             Err(Ok(error)) => return Err(self.explain(&channel, error, "write", &at).await),
             Err(Err(local)) => return Err(local),
         }
-        match channel.rename_over(&temporary.path, &at.text).await {
+        let renaming = channel.rename_over(&temporary.path, &at.text);
+        match self.answer(renaming).await {
             Ok(()) => {
                 temporary.gone();
                 Ok(())
@@ -173,7 +180,7 @@ impl Sftp {
         let opened = channel
             .session
             .open(&at.text, OpenFlags::READ, FileAttributes::empty());
-        let opened = match opened.await {
+        let opened = match self.answer(opened).await {
             Ok(opened) => Opened::new(&channel, opened.handle),
             Err(error) => return Err(self.explain(&channel, error, "open", &at).await),
         };
@@ -190,7 +197,14 @@ impl Sftp {
             let Some((asked, reading)) = ahead.0.pop_front() else {
                 break Ok(());
             };
-            match joined(Some(reading.await)) {
+            let mut reading = reading;
+            let read = self
+                .answer(async { joined(Some((&mut reading).await)) })
+                .await;
+            if read.is_err() {
+                reading.abort();
+            }
+            match read {
                 Ok(bytes) => {
                     let short = bytes.len() < asked as usize;
                     if let Err(error) = take(bytes) {
@@ -204,8 +218,15 @@ impl Sftp {
             }
         };
         drop(ahead);
-        let _ = opened.close().await;
+        opened.close_unheard();
         result
+    }
+
+    /// The bytes of the write that is answered first. As long as answers come, however
+    /// slowly, an upload goes on.
+    async fn first_of(&self, writes: &mut JoinSet<Result<u64, Error>>) -> Result<u64, Error> {
+        self.answer(async { joined(writes.join_next().await) })
+            .await
     }
 }
 

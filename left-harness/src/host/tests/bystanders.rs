@@ -229,7 +229,9 @@ impl Sshd {
     /// `None` where the administrator lets this user in by no key.
     async fn connect(&mut self) -> Option<Ssh> {
         let door = self.door.take().unwrap();
-        let Way::Tcp { address, port } = door.way();
+        let Way::Tcp { address, port } = door.way() else {
+            unreachable!("it listens on TCP");
+        };
         let end = std::time::Instant::now() + SOON;
         while std::net::TcpStream::connect((address.as_str(), *port)).is_err() {
             assert!(std::time::Instant::now() < end, "{}", self.log());
