@@ -3,7 +3,9 @@
 
 mod bench;
 mod blame;
+mod doors;
 mod expectations;
+mod hosts;
 mod interrupted;
 mod kept;
 mod main_job;
