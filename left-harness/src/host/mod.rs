@@ -6,7 +6,8 @@
 //! over the one socket that `wire` keeps from blocking; [`shell`] alone quotes. What a door
 //! needs to know comes from [`config`] (where a host is), [`known_hosts`] and `host_key` (who
 //! it must be), `credential`, `key_file` and `ask` (who we are).
-//! [`server`] is the other end, for labs without machines. No other module speaks
+//! [`server`] is the other end, for labs without machines, and [`client_config`] lets
+//! the user's own `ssh` in. No other module speaks
 //! SSH, and nothing here knows labs or programs under test.
 
 pub mod remote;
@@ -35,6 +36,8 @@ pub mod shell;
 pub mod keys;
 
 pub mod server;
+
+pub mod client_config;
 
 #[cfg(test)]
 pub(crate) mod local_remote;

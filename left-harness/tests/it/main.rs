@@ -10,5 +10,6 @@ mod interrupted;
 mod kept;
 mod main_job;
 mod places;
+mod secrets;
 mod sshd;
 mod trouble;
