@@ -95,7 +95,7 @@ impl Sftp {
                 break Err(self.file(&at, "list", format!("more than {NAMES_MAX} names")));
             }
         };
-        opened.close_unheard();
+        self.close(opened, listed.is_err()).await;
         listed?;
         // Bytes that are not UTF-8 arrive as this character: there is no way to
         // name such a file, and a wrong name would be worse than none.
@@ -179,6 +179,14 @@ impl Sftp {
         };
         *kept = Some(channel.clone());
         Ok(channel)
+    }
+
+    /// Closes what was only read: whether that works says nothing of what was read. After
+    /// a failure nobody waits for it, because the host may answer nothing any more.
+    async fn close(&self, opened: Opened, failed: bool) {
+        if !failed {
+            let _ = self.answer(opened.close()).await;
+        }
     }
 
     /// Waits for one answer, but not for ever.

@@ -179,9 +179,6 @@ impl Opened {
         }
     }
 
-    /// Closes it without waiting for the answer, which says nothing of what was read.
-    pub(super) fn close_unheard(self) {}
-
     pub(super) async fn close(mut self) -> Result<(), Error> {
         let handle = std::mem::take(&mut self.handle);
         self.channel.session.close(handle).await.map(drop)

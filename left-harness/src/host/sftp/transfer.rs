@@ -103,9 +103,12 @@ impl Sftp {
             Ok(())
         };
         let sent = sent.await;
-        let sent = match sent {
-            Ok(()) => self.answer(opened.close()).await.map_err(Ok),
-            failed => failed,
+        // Waited for also when a write failed, so that nothing of the file is open any
+        // more when the caller hears of it; but not if the host answers nothing.
+        let silent = matches!(sent, Err(Ok(Error::Timeout)));
+        let sent = match silent {
+            true => sent,
+            false => sent.and(self.answer(opened.close()).await.map_err(Ok)),
         };
         match sent {
             Ok(()) => {}
@@ -218,7 +221,7 @@ impl Sftp {
             }
         };
         drop(ahead);
-        opened.close_unheard();
+        self.close(opened, result.is_err()).await;
         result
     }
 
