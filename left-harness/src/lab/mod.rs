@@ -30,6 +30,13 @@ impl Source {
         }
     }
 
+    /// What its hosts are, by `uname -m`, where that is known before they are there.
+    pub fn machine(&self) -> Option<&'static str> {
+        match self {
+            Self::Local(_) => Some(std::env::consts::ARCH),
+        }
+    }
+
     /// Why this lab cannot carry a scenario, if so.
     pub fn skip_reason(&self, scenario: &Scenario) -> Option<String> {
         match self {

@@ -8,6 +8,8 @@ mod expectations;
 mod hosts;
 mod interrupted;
 mod kept;
+mod killed;
+mod ledger;
 mod main_job;
 mod places;
 mod secrets;
