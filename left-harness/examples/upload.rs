@@ -18,8 +18,8 @@ async fn main() -> Result<()> {
         bail!("usage: upload ADDRESS PORT USER KEY HOST_KEY FROM TO");
     };
     let key = PrivateKey::read_openssh_file(key).with_context(|| format!("cannot read {key}"))?;
-    let host_key =
-        PublicKey::read_openssh_file(host_key).with_context(|| format!("cannot read {host_key}"))?;
+    let host_key = PublicKey::read_openssh_file(host_key)
+        .with_context(|| format!("cannot read {host_key}"))?;
     let way = Way::Tcp {
         address: address.clone(),
         port: port.parse().context("the port is no number")?,

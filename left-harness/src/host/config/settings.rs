@@ -225,9 +225,9 @@ impl Tokens<'_> {
                     format!("the path {text:?} needs the environment variable {name}")
                 })?;
                 rest = after;
-            } else if after.starts_with('$') {
+            } else if let Some(after) = after.strip_prefix('$') {
                 out.push('$');
-                rest = &after[1..];
+                rest = after;
             } else {
                 let token = after[1..].chars().next();
                 match token {

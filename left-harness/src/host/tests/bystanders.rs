@@ -87,19 +87,26 @@ async fn openssh_runs_programs() {
     let out = run("ssh", &options, &["a", "cat"], &much).await;
     assert!(out.stdout == much, "what came back differs");
 
-    // A shell, but no terminal; whoever insists on one is told.
-    let shell = b"echo shell; exit 4\n";
+    // A shell, with a terminal for whoever insists on one.
+    let shell = b"echo shell; test -t 0 || exit 4\n";
     let out = run("ssh", &options, &["a"], shell).await;
     assert_eq!(
         (&out.stdout[..], out.exit),
         (&b"shell\n"[..], Exit::Code(4))
     );
+    let shell =
+        b"test -t 0 && test -t 2 && tty && echo /dev/tty >/dev/tty && sleep 1000 &\nexit 5\n";
     let out = run("ssh", &options, &["-tt", "a"], shell).await;
-    let complaints = String::from_utf8_lossy(&out.stderr);
-    assert!(
-        complaints.contains("PTY allocation request failed"),
-        "{complaints}"
+    let (said, complaints) = (
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr),
     );
+    assert_eq!(out.exit, Exit::Code(5), "{said} {complaints}");
+    let words = ["-tt", "a", "tty; cat; kill -9 $$"];
+    let out = run("ssh", &options, &words, b"typed\n").await;
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.contains("/dev/pts/"), "{said}");
+    assert!(said.contains("typed\r\n"), "{said}");
 
     let forward = ["-W", "127.0.0.1:1", "a"];
     let out = run("ssh", &options, &forward, b"").await;
