@@ -33,15 +33,6 @@ const SESSIONS_MAX: usize = 64;
 /// How long each part of the lab may take to go away.
 const DOWN_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Where the hosts' folders lie unless the user says otherwise: a place that
-/// outlives a run, so that programs are deployed once.
-///
-/// # Errors
-/// If the user has neither a cache folder nor a home.
-pub fn default_dir() -> Result<PathBuf> {
-    Ok(places::cache_dir()?.join(NAME))
-}
-
 /// Why this lab cannot carry a scenario, if so.
 pub fn skip_reason(scenario: &Scenario) -> Option<String> {
     if scenario.link.loss.is_some() {
@@ -86,6 +77,7 @@ pub async fn up(
             name: spec.name.clone(),
             remote,
             home,
+            disk: None,
             listen: addresses.listen[index],
             peer: addresses.stand_in[1 - index],
         });

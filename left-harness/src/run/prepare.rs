@@ -90,11 +90,19 @@ pub(super) async fn world(
     for ((host, probe), programs) in lab.hosts.iter().zip(probes).zip(programs) {
         let root = host.home.join(format!("run-{}", folder.run));
         undo.leases.folder(&probe, &root, &folder.run).await?;
-        for name in ["share", "state", "temp"] {
-            host.remote.make_dir(&root.join(name)).await?;
+        let ground = match &host.disk {
+            Some(disk) => {
+                let ground = disk.join(format!("run-{}", folder.run));
+                undo.leases.folder(&probe, &ground, &folder.run).await?;
+                ground
+            }
+            None => root.clone(),
+        };
+        for folder in [ground.join("share"), ground.join("temp"), root.join("state")] {
+            host.remote.make_dir(&folder).await?;
         }
         let program = programs.sut.as_ref().map(|sut| sut.on(host));
-        sites.push(Site::new(host, probe, program, root));
+        sites.push(Site::new(host, probe, program, root, ground));
     }
     Ok(Arc::new(World {
         run: folder.run.clone(),

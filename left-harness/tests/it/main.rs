@@ -3,7 +3,9 @@
 
 mod bench;
 mod blame;
+mod doors;
 mod expectations;
+mod hosts;
 mod interrupted;
 mod kept;
 mod killed;
@@ -11,4 +13,6 @@ mod ledger;
 mod main_job;
 mod packet;
 mod places;
+mod secrets;
+mod sshd;
 mod trouble;
