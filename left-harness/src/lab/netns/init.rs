@@ -65,15 +65,17 @@ fn bring_up(order: &Order) -> Result<(Vec<Running>, Vec<OwnedFd>)> {
     for spec in &order.hosts {
         hosts.push(Running::start(spec)?);
     }
+    // No address on the wire's ends: nothing there answers for a host. A kernel that has
+    // no IPv6 has nothing to be told.
+    let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     let mut batch = String::new();
     for (index, (spec, host)) in order.hosts.iter().zip(&mut hosts).enumerate() {
         host.hears("here")
             .with_context(|| format!("cannot make the namespaces of host {}", spec.name))?;
         let pid = host.child.id();
         let end = wire_end(index);
-        // No address on the wire's ends: nothing there answers for a host.
         batch += &format!(
-            "link add {end} addrgenmode none type veth peer name {} netns {pid}\nlink set {end} up\n",
+            "link add {end} type veth peer name {} netns {pid}\nlink set {end} up\n",
             host::INTERFACE
         );
     }
