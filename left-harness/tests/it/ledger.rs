@@ -76,6 +76,20 @@ fn a_program_that_leaves_a_daemon_behind_has_failed_and_the_daemon_is_killed() {
 }
 
 #[test]
+fn what_outlives_its_killed_holder_is_killed_at_tear_down() {
+    let bench = Bench::new();
+    bench.write("short.toml", SHORT);
+    // Its parent is the holder; without one nobody is left who knows of the sleeper.
+    bench.left_under(
+        "rebel",
+        "setsid sleep 600 </dev/null & sleep 1; kill -KILL $PPID; sleep 9",
+    );
+    let ran = bench.run(&["short.toml", "--sut", "rebel"]);
+    assert_eq!(ran.code, 3, "{}", ran.all());
+    assert_clean(&bench);
+}
+
+#[test]
 fn a_process_that_has_escaped_its_holder_is_found_by_both_ledgers_and_killed_exactly() {
     let bench = Bench::new();
     bench.write("short.toml", SHORT);
