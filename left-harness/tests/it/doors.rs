@@ -316,3 +316,31 @@ async fn a_refused_socket_and_a_silent_host_are_told_apart() {
     b.signal(rustix::process::Signal::CONT);
     works(&own).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_from_elsewhere_is_as_good() {
+    use left_harness::host::keys::{PrivateKey, PublicKey};
+    use left_harness::host::ssh::{Credential, HostKey, Way};
+    let Some(b) = Sshd::openssh("b") else { return };
+    let key = PrivateKey::read_openssh_file(&b.identity).expect("the key can be read");
+    let host_key = PublicKey::from_openssh(&b.host_keys[0]).expect("it is a key");
+    let door = |port: u16| {
+        let stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        let way = Way::Connected(stream, "the inside of b".into());
+        let credential = Credential::Key(std::sync::Arc::new(key.clone()));
+        let pinned = HostKey::Pinned(host_key.clone());
+        Door::new("b", way, b.user.clone(), credential, pinned)
+    };
+    let ssh = Ssh::connect(door(b.port)).await;
+    let ssh = ssh.unwrap_or_else(|error| panic!("{error}"));
+    let out = ssh.exec(Command::new(["true"])).await.expect("it runs");
+    assert_eq!(out.exit, Exit::Code(0));
+    ssh.close().await;
+
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    let port = silent.local_addr().expect("it has an address").port();
+    let door = door(port).connect_deadline(Duration::from_millis(300));
+    let error = Ssh::connect(door).await.err().expect("nobody answers");
+    let said = "cannot connect to host b at the inside of b: connected, but no SSH handshake";
+    has(&error.to_string(), &[said]);
+}
