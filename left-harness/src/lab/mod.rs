@@ -4,7 +4,11 @@
 //! list of [`Host`]s and the link between them. What a run does with them is the
 //! same in every lab.
 
+pub mod needs;
+
 pub mod local;
+
+pub mod inventory;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
