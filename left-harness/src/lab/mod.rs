@@ -4,6 +4,10 @@
 //! list of [`Host`]s and the link between them. What a run does with them is the
 //! same in every lab.
 
+pub mod capability;
+
+pub mod facts;
+
 pub mod needs;
 
 pub mod local;
