@@ -18,6 +18,13 @@ const ADAPTERS: &str = "suts";
 #[derive(Debug)]
 pub struct Mistaken(Vec<String>);
 
+impl Mistaken {
+    /// One mistake.
+    pub fn of(mistake: impl fmt::Display) -> Self {
+        Self(vec![mistake.to_string()])
+    }
+}
+
 impl fmt::Display for Mistaken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join("\n\n"))
@@ -110,8 +117,10 @@ fn find(dir: &Path, files: &mut Vec<PathBuf>, mistakes: &mut Vec<String>) {
 /// Every run of a scenario: each cell of its matrix, so often as asked.
 ///
 /// # Errors
-/// If there is no such adapter or it has mistakes.
+/// If there is no such adapter or it has mistakes, or the lab has not these hosts.
 pub fn requests(scenario: &Arc<Scenario>, asked: &Asked) -> Result<Vec<Request>, Mistaken> {
+    let suits = asked.lab.suits(scenario);
+    suits.map_err(|why| Mistaken::of(format!("{}: {why}", scenario.file.display())))?;
     let adapter = adapter(&scenario.file, &asked.sut)?;
     let mut requests = Vec::new();
     for repetition in 0..asked.repeat.max(1) {

@@ -14,13 +14,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rand::RngExt;
 
+use super::needs::{Hurt, Need};
 use super::{Host, Lab};
 use crate::host::keys::{self, PrivateKey};
 use crate::host::remote::Remote;
 use crate::host::server::{self, ServerSpec};
 use crate::host::ssh::{Credential, Door, HostKey, Ssh, Way};
 use crate::link::{Route, StreamLink};
-use crate::scenario::{HostSpec, LinkSpec, Scenario};
+use crate::scenario::{HostSpec, LinkSpec};
 use crate::teardown::Teardown;
 
 /// What it is called.
@@ -54,19 +55,19 @@ pub fn default_dir() -> Result<PathBuf> {
     }
 }
 
-/// Why this lab cannot carry a scenario, if so.
-pub fn skip_reason(scenario: &Scenario) -> Option<String> {
-    if scenario.link.loss.is_some() {
-        return Some("the local lab's link carries streams: it cannot lose packets".into());
+/// Why this lab cannot carry something, if so.
+pub fn lacks(need: &Need) -> Option<String> {
+    match need {
+        Need::Loss => Some("the local lab's link carries streams: it cannot lose packets".into()),
+        Need::LimitedShare(host) => Some(format!(
+            "the local lab cannot limit the size of the share of {host}"
+        )),
+        // Its hosts share one network and one clock with this machine.
+        Need::Fault(Hurt::Clock, host) => {
+            Some(format!("the local lab cannot set the clock of {host}"))
+        }
+        Need::Fault(..) | Need::Rate | Need::Delay | Need::Count | Need::Hold => None,
     }
-    let limited = scenario
-        .hosts
-        .iter()
-        .find(|host| host.share_bytes.is_some())?;
-    Some(format!(
-        "the local lab cannot limit the size of the share of {}",
-        limited.name
-    ))
 }
 
 /// Brings the hosts and the link between them up.
@@ -125,6 +126,7 @@ pub async fn up(
         name: NAME,
         hosts: up,
         link: Arc::new(link),
+        notes: Vec::new(),
     })
 }
 

@@ -18,9 +18,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use self::inventory::file::Hosts;
 use crate::host::remote::Remote;
 use crate::link::Link;
-use crate::scenario::{HostSpec, LinkSpec, Scenario};
+use crate::scenario::{Case, HostSpec, LinkSpec, Scenario};
+use crate::sut::deploy::Program;
 use crate::teardown::Teardown;
 
 /// A lab as the user asked for it.
@@ -28,6 +30,8 @@ use crate::teardown::Teardown;
 pub enum Source {
     /// Folders of this machine, below this one.
     Local(PathBuf),
+    /// The user's own hosts.
+    Inventory(Arc<Hosts>),
 }
 
 impl Source {
@@ -35,17 +39,32 @@ impl Source {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Local(_) => local::NAME,
+            Self::Inventory(_) => inventory::NAME,
         }
     }
 
-    /// Why this lab cannot carry a scenario, if so.
-    pub fn skip_reason(&self, scenario: &Scenario) -> Option<String> {
+    /// Why this lab cannot carry a case of a scenario, if so.
+    pub fn skip_reason(&self, scenario: &Scenario, case: &Case) -> Option<String> {
+        let needs = needs::needs(scenario, case);
+        needs.iter().find_map(|need| match self {
+            Self::Local(_) => local::lacks(need),
+            Self::Inventory(hosts) => inventory::lacks(Some((hosts, scenario)), need),
+        })
+    }
+
+    /// What is wrong with asking for this scenario in this lab, if anything is.
+    ///
+    /// # Errors
+    /// A mistake of the user's, ready to be read.
+    pub fn suits(&self, scenario: &Scenario) -> Result<(), String> {
         match self {
-            Self::Local(_) => local::skip_reason(scenario),
+            Self::Local(_) => Ok(()),
+            Self::Inventory(hosts) => inventory::suits(hosts, scenario),
         }
     }
 
-    /// Brings the hosts and the link between them up.
+    /// Brings the hosts and the link between them up. The probe is brought to hosts
+    /// that carry the link by it.
     ///
     /// # Errors
     /// If the lab does not let it.
@@ -53,10 +72,12 @@ impl Source {
         &self,
         hosts: &[HostSpec],
         link: &LinkSpec,
+        probe: &Program,
         teardown: &mut Teardown,
     ) -> anyhow::Result<Lab> {
         match self {
             Self::Local(dir) => local::up(dir, hosts, link, teardown).await,
+            Self::Inventory(known) => inventory::up(known, hosts, link, probe, teardown).await,
         }
     }
 }
@@ -83,6 +104,8 @@ pub struct Lab {
     pub hosts: Vec<Host>,
     /// The data path.
     pub link: Arc<dyn Link>,
+    /// What the user should know of the hosts, though they work.
+    pub notes: Vec<String>,
 }
 
 impl Lab {

@@ -99,7 +99,7 @@ impl Request {
         if let Some((line, word)) = self.case.needs_unbuilt() {
             return Some(format!("this build cannot `{word}` yet (line {line})"));
         }
-        self.lab.skip_reason(&self.scenario)
+        self.lab.skip_reason(&self.scenario, &self.case)
     }
 }
 

@@ -60,9 +60,12 @@ pub(super) async fn world(
     let scenario = &request.scenario;
     let up = request
         .lab
-        .up(&scenario.hosts, &scenario.link, &mut undo.teardown);
+        .up(&scenario.hosts, &scenario.link, &probe, &mut undo.teardown);
     let lab = up.await;
     let lab = phase.ended(lab, |lab| format!("{} hosts", lab.hosts.len()))?;
+    for note in &lab.notes {
+        sink.warn(note.clone());
+    }
 
     let phase = Phase::begin(sink, "deploy");
     let deployed = deploy_all(&lab, &probe, sut.as_ref(), sink).await;
