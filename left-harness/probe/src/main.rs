@@ -7,6 +7,7 @@
 mod args;
 mod beneath;
 mod bridge;
+mod caps;
 mod content;
 mod control;
 mod digest;
@@ -19,6 +20,7 @@ mod json;
 mod lease;
 mod look;
 mod process;
+mod relay;
 mod remove;
 mod stage;
 mod write;
@@ -39,6 +41,7 @@ left-harness-probe VERB …: answers in JSON Lines
 look
   digest FILE...                              size and BLAKE3 of files
   self                                        version and BLAKE3 of this program
+  caps FOLDER                                 what this host can do
   look tree ROOT [--quick] [--skip NAME]...   all that is below ROOT, sorted
   look blocks FILE --block N                  BLAKE3 of each block of N bytes
   look parts ROOT GLOB...                     names that match, size, allocated
@@ -54,6 +57,11 @@ hold
   guard --dir D --id ID --lease-ms MS [--make]
                                               orders: renew, heal, dismiss
   ctl --dir D                                 talks to a hold or guard again
+wire
+  relay --data ADDR:PORT --lease-ms MS [--rate BYTES] [--delay-us US]
+                       orders, each after a number: renew, join TOKEN ADDR:PORT,
+                       arm ID BYTES hold|flow, noticed ID, stand ID, release ID,
+                       cut, heal, count, end
 ";
 
 /// Ten minutes; a lease protects against a harness that is gone, not against a slow one.
@@ -103,10 +111,27 @@ fn prepare(verb: &str, given: impl Iterator<Item = OsString>) -> Result<Work> {
             Args::parse(given, &[], &[])?.none()?;
             Ok(Box::new(|| digest::own(&mut io::stdout())))
         }
+        "caps" => {
+            let folder = Args::parse(given, &[], &[])?.one("FOLDER")?;
+            Ok(Box::new(move || caps::caps(&folder, io::stdout())))
+        }
         "look tree" | "look blocks" | "look parts" | "look arrives" => prepare_look(verb, given),
         "write" | "tree" | "overwrite" => prepare_write(verb, given),
         "hold" | "guard" | "ctl" | "holder" | "guardian" | "exec-stage" => {
             prepare_hold(verb, given)
+        }
+        "relay" => {
+            let options = ["--data", "--lease-ms", "--rate", "--delay-us"];
+            let args = Args::parse(given, &[], &options)?;
+            args.none()?;
+            let data = args.text("--data")?.parse();
+            let spec = relay::Spec {
+                data: data.map_err(|_| Fail("--data is not ADDR:PORT".into()))?,
+                lease: lease(&args)?,
+                rate: args.number("--rate")?,
+                delay: Duration::from_micros(args.number("--delay-us")?.unwrap_or(0)),
+            };
+            Ok(Box::new(move || relay::relay(&spec)))
         }
         "" => Err(Fail("no verb is given; --help lists them".into())),
         _ => Err(Fail("no such verb; --help lists them".into())),

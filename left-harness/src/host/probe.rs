@@ -5,20 +5,24 @@
 //! complaint, never a verdict about the program under test.
 
 mod answer;
+mod capable;
 mod conversation;
 mod guarded;
 mod held;
+mod relayed;
 
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub use self::answer::{Arrival, Blocks, Digest, Part, SelfDigest, Written, WrittenTree};
+pub use self::capable::{Capabilities, Cgroup};
 pub use self::guarded::{GuardSpec, Guarded};
 pub use self::held::{ArmedKill, Exited, Held, HoldSpec, Readiness};
+pub use self::relayed::{Point, Relay, RelayPlaces, RelaySpec, Relayed};
 
 use self::answer::hash_of;
 use self::conversation::Conversation;
@@ -28,6 +32,8 @@ use crate::scenario::{Content, How};
 
 /// Hashing a tree: hundreds of gigabytes at a gigabyte a second.
 const LOOK_DEADLINE: Duration = Duration::from_secs(600);
+/// A few files of /proc are read, and a list of modules.
+const CAPS_DEADLINE: Duration = Duration::from_secs(30);
 /// A generated file of many gigabytes on a slow disk.
 const WRITE_DEADLINE: Duration = Duration::from_secs(1800);
 /// What an answer may take on top of the time it was asked to wait.
@@ -169,6 +175,19 @@ impl Probe {
         let own = SelfDigest::of(line).map_err(|why| talk.nonsense(&why))?;
         talk.end().await?;
         Ok(own)
+    }
+
+    /// What the host can do; the space is that of `folder`, which need not be there yet.
+    pub async fn capabilities(&self, folder: &Path) -> Result<Capabilities, ProbeError> {
+        let argv = vec!["caps".into(), self.text(folder)?];
+        let asked = SystemTime::now();
+        let mut talk = self.talk(argv, CAPS_DEADLINE).await?;
+        let told = talk.needed_line_of().await?;
+        let answered = SystemTime::now();
+        let capabilities = Capabilities::of(told, asked, answered);
+        let capabilities = capabilities.map_err(|why| talk.nonsense(&why))?;
+        talk.end().await?;
+        Ok(capabilities)
     }
 
     /// Everything below `root`; names of `skip` directly below it are left out.
@@ -422,6 +441,17 @@ impl Probe {
         argv.extend(["--lease-ms".into(), spec.lease.as_millis().to_string()]);
         argv.extend(options);
         Guarded::open(self.talk(argv, Duration::MAX).await?).await
+    }
+
+    /// Starts one end of a wire between two hosts.
+    pub async fn relay(&self, spec: &RelaySpec) -> Result<Relay, ProbeError> {
+        let mut argv = vec!["relay".into(), "--data".into(), spec.data.to_string()];
+        argv.extend(["--lease-ms".into(), spec.lease.as_millis().to_string()]);
+        if let Some(rate) = spec.rate {
+            argv.extend(["--rate".into(), rate.to_string()]);
+        }
+        argv.extend(["--delay-us".into(), spec.delay.as_micros().to_string()]);
+        Relay::open(self.talk(argv, Duration::MAX).await?, spec.lease).await
     }
 
     fn hold_argv(&self, spec: &HoldSpec) -> Result<Vec<String>, ProbeError> {

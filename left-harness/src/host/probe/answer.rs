@@ -57,6 +57,14 @@ pub(super) struct Line {
     pub(super) guarding: bool,
     pub(super) healed: Option<bool>,
     pub(super) dismissed: bool,
+    pub(super) data: Option<String>,
+    pub(super) listen: Option<String>,
+    pub(super) peer: Option<String>,
+    pub(super) answer: Option<u64>,
+    pub(super) delivered: Option<u64>,
+    pub(super) connections: Option<u64>,
+    pub(super) fired: Option<u64>,
+    pub(super) bytes: Option<u64>,
 }
 
 /// Size and hash of a file on a host.

@@ -394,3 +394,21 @@ async fn nonsense_and_early_ends_show_what_the_probe_complained_about() {
         "lost the connection to host b while look tree: the channel closed"
     );
 }
+
+#[tokio::test]
+async fn a_host_tells_what_it_can_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let there_later = dir.path().join("not/yet");
+    let can = probe().capabilities(&there_later).await.unwrap();
+    assert_eq!(can.machine, std::env::consts::ARCH);
+    assert_eq!(can.euid, rustix::process::geteuid().as_raw());
+    assert!(can.processors > 0 && can.free_bytes > 0 && can.proc);
+    assert!(!can.noexec || !can.release.is_empty());
+    // It is the same clock.
+    assert!(can.clock_offset_ns.unsigned_abs() <= can.clock_error.as_nanos());
+    let has_sudo = ["/usr/bin/sudo", "/bin/sudo"]
+        .map(Path::new)
+        .iter()
+        .any(|path| path.exists());
+    assert_eq!(can.sudo.is_some(), has_sudo);
+}
