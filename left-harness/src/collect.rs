@@ -144,7 +144,10 @@ pub fn requests(scenario: &Arc<Scenario>, asked: &Asked) -> Result<Vec<Request>,
 
 /// A file is taken as it is; a name is looked for in `suts/` beside the scenario, in
 /// the folders above it, and in the sources of this harness.
-fn adapter(scenario: &Path, sut: &str) -> Result<Adapter, Mistaken> {
+///
+/// # Errors
+/// If there is none, with the known ones, or it has mistakes.
+pub fn adapter(scenario: &Path, sut: &str) -> Result<Adapter, Mistaken> {
     let wrong = |mistakes: &dyn fmt::Display| Mistaken(vec![mistakes.to_string()]);
     if sut.ends_with(".toml") {
         return Adapter::open(Path::new(sut)).map_err(|mistakes| wrong(&mistakes));

@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 
 use crate::event::Outcome;
 
-pub use lab::LabCommand;
+pub use lab::{DeployArgs, LabArgs, LabCommand, ShellArgs, StatusArgs};
 pub use look::{DoctorArgs, ListArgs};
 pub use place::{LabChoice, LabKind, PlaceArgs};
 pub use run::{KeepArg, RunArgs};

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use rand::RngExt;
 
 use super::needs::{Hurt, Need};
-use super::{Host, Lab};
+use super::{Ground, Host, Lab};
 use crate::host::keys::{self, PrivateKey};
 use crate::host::remote::Remote;
 use crate::host::server::{self, ServerSpec};
@@ -128,6 +128,26 @@ pub async fn up(
         link: Arc::new(link),
         notes: Vec::new(),
     })
+}
+
+/// Every host that this lab has ever had, connected to, without a link.
+///
+/// # Errors
+/// If this machine does not let it.
+pub async fn grounds(dir: &Path, teardown: &mut Teardown) -> Result<Vec<Ground>> {
+    let key = Arc::new(keys::generate()?);
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> = folders
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    let mut grounds = Vec::new();
+    for name in names {
+        let (home, remote) = host(dir, &name, &key, teardown).await?;
+        grounds.push(Ground { remote, home });
+    }
+    Ok(grounds)
 }
 
 /// Starts the SSH server of a host and connects to it.

@@ -14,6 +14,8 @@ pub mod local;
 
 pub mod inventory;
 
+pub mod strays;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,6 +65,17 @@ impl Source {
         }
     }
 
+    /// Connects to every host of the lab, without a link between them.
+    ///
+    /// # Errors
+    /// If the lab does not let it.
+    pub async fn grounds(&self, teardown: &mut Teardown) -> anyhow::Result<Vec<Ground>> {
+        match self {
+            Self::Local(dir) => local::grounds(dir, teardown).await,
+            Self::Inventory(hosts) => inventory::grounds(hosts, teardown).await,
+        }
+    }
+
     /// Brings the hosts and the link between them up. The probe is brought to hosts
     /// that carry the link by it.
     ///
@@ -80,6 +93,14 @@ impl Source {
             Self::Inventory(known) => inventory::up(known, hosts, link, probe, teardown).await,
         }
     }
+}
+
+/// A host without a place on the data network: enough to look at it and tidy up.
+pub struct Ground {
+    /// The connection to it.
+    pub remote: Arc<dyn Remote>,
+    /// The harness's own folder there.
+    pub home: PathBuf,
 }
 
 /// A machine with an SSH door and a place on the data network.

@@ -17,6 +17,7 @@ pub mod logs;
 pub mod observe;
 pub mod phase;
 pub mod process;
+pub mod programs;
 pub mod settle;
 pub mod site;
 pub mod steps;

@@ -1,10 +1,9 @@
 //! From nothing to two hosts on which the steps can act.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tokio::sync::watch;
 
 use super::Request;
@@ -13,6 +12,7 @@ use super::halt::Halt;
 use super::leases::Leases;
 use super::leftovers;
 use super::phase::Phase;
+use super::programs::{Programs, programs};
 use super::site::Site;
 use super::world::World;
 use crate::check::text::size_text;
@@ -20,7 +20,7 @@ use crate::event::{EventKind, Unit};
 use crate::host::probe::Probe;
 use crate::lab::Lab;
 use crate::report::EventSink;
-use crate::sut::build::{self, PROBE};
+use crate::sut::build;
 use crate::sut::deploy::{Program, deploy, remove_unused};
 use crate::teardown::Teardown;
 use crate::workload::Model;
@@ -50,11 +50,20 @@ pub(super) async fn world(
     undo: &mut Undo,
 ) -> Result<Arc<World>, Halt> {
     let phase = Phase::begin(sink, "build");
-    let programs = programs(request, sink).await;
+    let on_progress = |name: &str, progress: build::BuildProgress| {
+        sink.send(EventKind::Progress {
+            task: "build".into(),
+            done: progress.done,
+            total: progress.total,
+            unit: Unit::Items,
+            note: format!("{name}: {}", progress.crates),
+        });
+    };
+    let programs = programs(&request.adapter, request.bin_dir.as_deref(), &on_progress).await;
     sink.send(EventKind::ProgressEnded {
         task: "build".into(),
     });
-    let (probe, sut) = phase.ended(programs, |_| String::new())?;
+    let Programs { probe, sut } = phase.ended(programs, |_| String::new())?;
 
     let phase = Phase::begin(sink, "lab up");
     let scenario = &request.scenario;
@@ -137,40 +146,6 @@ impl Undo {
         self.teardown
             .push("kill what still runs", UNDO_DEADLINE, programs);
     }
-}
-
-/// The probe, and the program under test where the adapter says how it is built.
-async fn programs(request: &Request, sink: &EventSink) -> Result<(Program, Option<Program>)> {
-    let mut found = Vec::new();
-    let sut = request
-        .adapter
-        .build
-        .as_ref()
-        .map(|build| (build.package.as_str(), build.binary.as_str()));
-    for (package, name) in std::iter::once((PROBE, PROBE)).chain(sut) {
-        let on_progress = |progress: build::BuildProgress| {
-            sink.send(EventKind::Progress {
-                task: "build".into(),
-                done: progress.done,
-                total: progress.total,
-                unit: Unit::Items,
-                note: format!("{name}: {}", progress.crates),
-            });
-        };
-        let wanted = build::Wanted {
-            package,
-            binary: name,
-            arch: std::env::consts::ARCH,
-        };
-        // The probe is ours: whoever brings a program of their own need not bring it.
-        let ours = |dir: &&Path| name != PROBE || dir.join(name).is_file();
-        let bin_dir = request.bin_dir.as_deref().filter(ours);
-        let path = build::program(&wanted, bin_dir, &on_progress).await?;
-        found.push(Program::at(name, &path)?);
-    }
-    let mut found = found.into_iter();
-    let probe = found.next().context("no probe was built")?;
-    Ok((probe, found.next()))
 }
 
 async fn deploy_all(

@@ -85,28 +85,7 @@ pub async fn deploy(
 ) -> Result<(Probe, Deployed)> {
     let (remote, home) = (&host.remote, host.home.as_path());
     let (remote_probe, mut deployed) = deploy_probe(remote, home, probe, on_bytes).await?;
-    for program in others {
-        let there = program.below(home);
-        // One that cannot be read is sent again.
-        if is_program(&**remote, &there).await?
-            && digest(&remote_probe, &there)
-                .await
-                .is_ok_and(|(_, hash)| hash == program.digest)
-        {
-            deployed.kept += 1;
-            continue;
-        }
-        send(&**remote, &there, program, on_bytes, &mut deployed).await?;
-        let (_, sent) = digest(&remote_probe, &there).await?;
-        if sent != program.digest {
-            bail!(
-                "{} on host {} is not what was sent: digest {sent} instead of {}",
-                program.name,
-                host.name,
-                program.digest
-            );
-        }
-    }
+    deploy_others(&remote_probe, home, others, on_bytes, &mut deployed).await?;
     Ok((remote_probe, deployed))
 }
 
@@ -146,6 +125,43 @@ pub async fn deploy_probe(
         );
     }
     Ok((remote_probe, deployed))
+}
+
+/// Brings programs to a host whose probe is there, below the harness's folder `home`.
+///
+/// # Errors
+/// If one of them cannot be sent, or is not itself after it was sent.
+pub async fn deploy_others(
+    probe: &Probe,
+    home: &Path,
+    others: &[&Program],
+    on_bytes: &(dyn Fn(&str, u64, u64) + Sync),
+    deployed: &mut Deployed,
+) -> Result<()> {
+    let remote = &probe.remote;
+    for program in others {
+        let there = program.below(home);
+        // One that cannot be read is sent again.
+        if is_program(&**remote, &there).await?
+            && digest(probe, &there)
+                .await
+                .is_ok_and(|(_, hash)| hash == program.digest)
+        {
+            deployed.kept += 1;
+            continue;
+        }
+        send(&**remote, &there, program, on_bytes, deployed).await?;
+        let (_, sent) = digest(probe, &there).await?;
+        if sent != program.digest {
+            bail!(
+                "{} on host {} is not what was sent: digest {sent} instead of {}",
+                program.name,
+                remote.name(),
+                program.digest
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Size and digest of a file on a host.

@@ -5,6 +5,7 @@ mod bench;
 mod blame;
 mod expectations;
 mod interrupted;
+mod inventory;
 mod kept;
 mod main_job;
 mod places;
