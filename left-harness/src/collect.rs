@@ -108,10 +108,17 @@ fn find(dir: &Path, files: &mut Vec<PathBuf>, mistakes: &mut Vec<String>) {
         } else if path
             .extension()
             .is_some_and(|extension| extension == "toml")
+            && !is_inventory(&path)
         {
             files.push(path);
         }
     }
+}
+
+/// `hosts.toml`, `hosts.example.toml`: the user's hosts, kept beside the scenarios.
+fn is_inventory(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with("hosts."))
 }
 
 /// Every run of a scenario: each cell of its matrix, so often as asked.
@@ -180,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_stands_for_its_scenarios_but_not_for_its_adapters() {
+    fn a_folder_stands_for_its_scenarios_but_not_for_its_adapters_and_hosts() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let good = "about = \"x\"\nseed = 1\nstep = [{ start = \"a\" }]\nexpect = { trees = \"identical\" }\n";
         for file in [
@@ -188,6 +195,8 @@ mod tests {
             "one.toml",
             "deep/three.toml",
             "suts/left.toml",
+            "hosts.toml",
+            "hosts.example.toml",
             "notes.md",
         ] {
             let path = dir.path().join(file);

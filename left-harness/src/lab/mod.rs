@@ -20,6 +20,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use self::inventory::file::Hosts;
 use crate::host::remote::Remote;
 use crate::link::Link;
@@ -42,6 +44,14 @@ impl Source {
         match self {
             Self::Local(_) => local::NAME,
             Self::Inventory(_) => inventory::NAME,
+        }
+    }
+
+    /// What its hosts are, by `uname -m`, where that is known before they are there.
+    pub fn machine(&self) -> Option<&'static str> {
+        match self {
+            Self::Local(_) => Some(std::env::consts::ARCH),
+            Self::Inventory(_) => None,
         }
     }
 
@@ -85,14 +95,21 @@ impl Source {
         &self,
         hosts: &[HostSpec],
         link: &LinkSpec,
-        probe: &Program,
+        probes: &dyn Probes,
         teardown: &mut Teardown,
     ) -> anyhow::Result<Lab> {
         match self {
             Self::Local(dir) => local::up(dir, hosts, link, teardown).await,
-            Self::Inventory(known) => inventory::up(known, hosts, link, probe, teardown).await,
+            Self::Inventory(known) => inventory::up(known, hosts, link, probes, teardown).await,
         }
     }
+}
+
+/// Finds or builds the probe for hosts of a kind, by `uname -m`.
+#[async_trait]
+pub trait Probes: Sync {
+    /// The one that such hosts execute.
+    async fn probe(&self, machine: &str) -> anyhow::Result<Program>;
 }
 
 /// A host without a place on the data network: enough to look at it and tidy up.

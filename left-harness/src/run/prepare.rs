@@ -12,7 +12,7 @@ use super::halt::Halt;
 use super::leases::Leases;
 use super::leftovers;
 use super::phase::Phase;
-use super::programs::{Programs, programs};
+use super::programs::{Programs, Stock};
 use super::site::Site;
 use super::world::World;
 use crate::check::text::size_text;
@@ -21,7 +21,8 @@ use crate::host::probe::Probe;
 use crate::lab::Lab;
 use crate::report::EventSink;
 use crate::sut::build;
-use crate::sut::deploy::{Program, deploy, remove_unused};
+use crate::sut::deploy::{deploy, remove_unused};
+use crate::sut::machine;
 use crate::teardown::Teardown;
 use crate::workload::Model;
 
@@ -49,7 +50,6 @@ pub(super) async fn world(
     sink: &EventSink,
     undo: &mut Undo,
 ) -> Result<Arc<World>, Halt> {
-    let phase = Phase::begin(sink, "build");
     let on_progress = |name: &str, progress: build::BuildProgress| {
         sink.send(EventKind::Progress {
             task: "build".into(),
@@ -59,25 +59,39 @@ pub(super) async fn world(
             note: format!("{name}: {}", progress.crates),
         });
     };
-    let programs = programs(&request.adapter, request.bin_dir.as_deref(), &on_progress).await;
-    sink.send(EventKind::ProgressEnded {
-        task: "build".into(),
-    });
-    let Programs { probe, sut } = phase.ended(programs, |_| String::new())?;
+    let bin_dir = request.bin_dir.as_deref();
+    let stock = Stock::new(&request.adapter, bin_dir, &on_progress);
+    // What the hosts of this machine are is known before there are any; others are
+    // asked, and get what they need when they are there.
+    if let Some(machine) = request.lab.machine() {
+        build(&stock, machine, sink).await?;
+    }
 
     let phase = Phase::begin(sink, "lab up");
     let scenario = &request.scenario;
     let up = request
         .lab
-        .up(&scenario.hosts, &scenario.link, &probe, &mut undo.teardown);
+        .up(&scenario.hosts, &scenario.link, &stock, &mut undo.teardown);
     let lab = up.await;
+    sink.send(EventKind::ProgressEnded {
+        task: "build".into(),
+    });
     let lab = phase.ended(lab, |lab| format!("{} hosts", lab.hosts.len()))?;
     for note in &lab.notes {
         sink.warn(note.clone());
     }
 
+    let mut programs = Vec::new();
+    for host in &lab.hosts {
+        let machine = machine::ask(host.remote.as_ref()).await?;
+        if !stock.has(&machine).await {
+            build(&stock, &machine, sink).await?;
+        }
+        programs.push(stock.programs(&machine).await?);
+    }
+
     let phase = Phase::begin(sink, "deploy");
-    let deployed = deploy_all(&lab, &probe, sut.as_ref(), sink).await;
+    let deployed = deploy_all(&lab, &programs, sink).await;
     let (probes, _) = phase.ended(deployed, |(_, note)| note.clone())?;
     for (host, probe) in lab.hosts.iter().zip(&probes) {
         // What cannot be tidied up harms nobody.
@@ -88,13 +102,13 @@ pub(super) async fn world(
 
     undo.register(sink);
     let mut sites = Vec::new();
-    for (host, probe) in lab.hosts.iter().zip(probes) {
+    for ((host, probe), programs) in lab.hosts.iter().zip(probes).zip(programs) {
         let root = host.home.join(format!("run-{}", folder.run));
         undo.leases.folder(&probe, &root, &folder.run).await?;
         for name in ["share", "state", "temp"] {
             host.remote.make_dir(&root.join(name)).await?;
         }
-        let program = sut.as_ref().map(|sut| sut.on(host));
+        let program = programs.sut.as_ref().map(|sut| sut.on(host));
         sites.push(Site::new(host, probe, program, root));
     }
     Ok(Arc::new(World {
@@ -128,6 +142,13 @@ impl Undo {
 
     /// Before the first folder is made and the first program is started.
     fn register(&mut self, sink: &EventSink) {
+        let (leases, stays) = (self.leases.clone(), self.stays.clone());
+        let ledger = async move {
+            let stays = stays.lock().map_or(Folders::Go, |stays| *stays);
+            leases.check_ledger(stays == Folders::Stay).await
+        };
+        self.teardown
+            .push("leave the hosts as they were", UNDO_DEADLINE, ledger);
         let (leases, stays, sink) = (self.leases.clone(), self.stays.clone(), sink.clone());
         let folders = async move {
             let stays = stays.lock().map_or(Folders::Go, |stays| *stays);
@@ -142,21 +163,35 @@ impl Undo {
         self.teardown
             .push("remove or keep the run's folders", UNDO_DEADLINE, folders);
         let leases = self.leases.clone();
+        let escaped = async move { leases.end_escaped().await };
+        self.teardown
+            .push("kill what has escaped", UNDO_DEADLINE, escaped);
+        let leases = self.leases.clone();
         let programs = async move { leases.kill_programs().await };
         self.teardown
             .push("kill what still runs", UNDO_DEADLINE, programs);
     }
 }
 
+/// Finds or builds what hosts of this kind need.
+async fn build(stock: &Stock<'_>, machine: &str, sink: &EventSink) -> Result<(), Halt> {
+    let phase = Phase::begin(sink, "build");
+    let programs = stock.programs(machine).await;
+    sink.send(EventKind::ProgressEnded {
+        task: "build".into(),
+    });
+    phase.ended(programs, |_| String::new()).map(drop)
+}
+
 async fn deploy_all(
     lab: &Lab,
-    probe: &Program,
-    sut: Option<&Program>,
+    programs: &[Arc<Programs>],
     sink: &EventSink,
 ) -> Result<(Vec<Probe>, String)> {
     let mut probes = Vec::new();
     let (mut sent, mut bytes) = (0, 0);
-    for host in &lab.hosts {
+    for (host, programs) in lab.hosts.iter().zip(programs) {
+        let Programs { probe, sut } = &**programs;
         let task = format!("deploy {}", host.name);
         let on_bytes = |name: &str, done: u64, total: u64| {
             sink.send(EventKind::Progress {
@@ -167,7 +202,7 @@ async fn deploy_all(
                 note: name.to_owned(),
             });
         };
-        let result = deploy(host, probe, sut.as_slice(), &on_bytes).await;
+        let result = deploy(host, probe, sut.as_ref().as_slice(), &on_bytes).await;
         sink.send(EventKind::ProgressEnded { task });
         let (there, deployed) = result?;
         if let Err(error) = remove_unused(host).await {

@@ -8,8 +8,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
+use super::machine;
 use crate::host::probe::Probe;
 use crate::host::remote::{Command, Exit, Remote, path_text};
 use crate::lab::Host;
@@ -114,10 +115,10 @@ pub async fn deploy_probe(
         return Ok((remote_probe, deployed));
     }
     send(&**remote, &there, probe, on_bytes, &mut deployed).await?;
-    let own = remote_probe
-        .self_digest()
-        .await
-        .with_context(|| format!("the probe does not run on host {}", remote.name()))?;
+    let own = match remote_probe.self_digest().await {
+        Ok(own) => own,
+        Err(error) => return Err(does_not_run(&**remote, home, &error.to_string()).await),
+    };
     if own.hash != probe.digest {
         bail!(
             "the probe on host {} is not the one that was sent",
@@ -162,6 +163,17 @@ pub async fn deploy_others(
         }
     }
     Ok(())
+}
+
+/// The probe was sent and is whole, but says nothing.
+async fn does_not_run(remote: &dyn Remote, home: &Path, error: &str) -> anyhow::Error {
+    let host = remote.name();
+    match machine::why_not_executed(remote, &home.join("bin")).await {
+        Some(why) => anyhow!("the probe does not run on host {host}: {why}"),
+        None => anyhow!(
+            "the probe does not run on host {host}: {error}; if it is not made for that host, bring one that is with --bin-dir"
+        ),
+    }
 }
 
 /// Size and digest of a file on a host.

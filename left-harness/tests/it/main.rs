@@ -7,6 +7,7 @@ mod expectations;
 mod interrupted;
 mod inventory;
 mod kept;
+mod ledger;
 mod main_job;
 mod places;
 mod sshd;

@@ -8,8 +8,9 @@ use super::{EXIT_OK, and_close, place, say, wait_for};
 use crate::check::text::size_text;
 use crate::cli::DeployArgs;
 use crate::collect;
-use crate::run::programs::{Programs, programs};
+use crate::run::programs::Stock;
 use crate::sut::deploy::{deploy_others, deploy_probe};
+use crate::sut::machine;
 use crate::teardown::Teardown;
 
 pub(super) fn deploy(args: &DeployArgs) -> Result<u8> {
@@ -18,13 +19,13 @@ pub(super) fn deploy(args: &DeployArgs) -> Result<u8> {
     wait_for(and_close(
         Teardown::new(),
         async |teardown: &mut Teardown| {
-            let built = programs(&adapter, args.bin_dir.as_deref(), &|_, _| {}).await?;
-            let Programs { probe, sut } = built;
-            let others = Vec::from_iter(&sut);
+            let stock = Stock::new(&adapter, args.bin_dir.as_deref(), &|_, _| {});
             for ground in source.grounds(teardown).await? {
                 let (remote, home) = (&ground.remote, &ground.home);
+                let programs = stock.programs(&machine::ask(&**remote).await?).await?;
+                let (probe, others) = (&programs.probe, Vec::from_iter(&programs.sut));
                 let (there, mut deployed) =
-                    deploy_probe(remote, home, &probe, &|_, _, _| {}).await?;
+                    deploy_probe(remote, home, probe, &|_, _, _| {}).await?;
                 deploy_others(&there, home, &others, &|_, _, _| {}, &mut deployed).await?;
                 say(&match deployed.sent {
                     0 => format!("host {}: all programs are there already", remote.name()),

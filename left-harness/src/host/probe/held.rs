@@ -12,6 +12,9 @@ use super::answer::Line;
 use super::conversation::Conversation;
 use crate::host::remote::RemoteError;
 
+/// A start is a matter of milliseconds; the rest is a slow host and the way there.
+pub(super) const START_DEADLINE: Duration = Duration::from_secs(30);
+
 /// A program to be held.
 #[derive(Debug, Clone)]
 pub struct HoldSpec {
@@ -118,7 +121,15 @@ impl Held {
             orders,
             state,
         };
-        let state = held.wait(|state| state.started.is_some()).await?;
+        let began = held.wait(|state| state.started.is_some());
+        let Ok(state) = tokio::time::timeout(START_DEADLINE, began).await else {
+            return Err(late(
+                &held.host,
+                &format!("starting {program}"),
+                START_DEADLINE,
+            ));
+        };
+        let state = state?;
         match state.end {
             Some(End::NotStarted(why)) => Err(ProbeError::NotStarted {
                 host: held.host,
@@ -252,6 +263,14 @@ pub(super) fn lost(host: &str, doing: &str, why: String) -> ProbeError {
         host: host.to_owned(),
         doing: doing.to_owned(),
         why,
+    })
+}
+
+pub(super) fn late(host: &str, doing: &str, within: Duration) -> ProbeError {
+    ProbeError::Remote(RemoteError::Deadline {
+        host: host.to_owned(),
+        doing: doing.to_owned(),
+        seconds: within.as_secs_f64(),
     })
 }
 

@@ -11,8 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::ProbeError;
 use super::answer::Line;
 use super::conversation::Conversation;
-use super::held::lost;
-use crate::host::remote::RemoteError;
+use super::held::{late, lost};
 use crate::link::Hold;
 
 /// Several times in a lease.
@@ -82,7 +81,7 @@ struct Ears {
 impl Relay {
     pub(super) async fn open(mut talk: Conversation, lease: Duration) -> Result<Self, ProbeError> {
         let first = tokio::time::timeout(ANSWER_DEADLINE, talk.needed_line()).await;
-        let line = first.map_err(|_| late(talk.host()))??;
+        let line = first.map_err(|_| late(talk.host(), "starting a relay", ANSWER_DEADLINE))??;
         let places = places(&line).ok_or_else(|| talk.nonsense("it does not say where it is"))?;
         let host: Arc<str> = talk.host().into();
         let heard = Arc::new(Heard::default());
@@ -185,7 +184,7 @@ impl Relay {
             }
             () = tokio::time::sleep(ANSWER_DEADLINE) => {
                 self.heard.ears().waiting.remove(&tag);
-                return Err(late(&self.host));
+                return Err(late(&self.host, "an order to the relay", ANSWER_DEADLINE));
             }
         };
         match answer {
@@ -328,13 +327,5 @@ fn places(line: &Line) -> Option<RelayPlaces> {
         data: address(&line.data)?,
         listen: address(&line.listen)?,
         peer: address(&line.peer)?,
-    })
-}
-
-fn late(host: &str) -> ProbeError {
-    ProbeError::Remote(RemoteError::Deadline {
-        host: host.to_owned(),
-        doing: "an order to the relay".into(),
-        seconds: ANSWER_DEADLINE.as_secs_f64(),
     })
 }

@@ -3,6 +3,8 @@
 use super::Facts;
 use crate::check::text::{escaped, size_text};
 use crate::lab::capability::Capability;
+use crate::sut::build::PROBE;
+use crate::sut::machine;
 
 /// Programs, content of a few hundred megabytes on each side, and its parts.
 const FREE_BYTES_MIN: u64 = 1 << 30;
@@ -39,9 +41,9 @@ impl Judged {
 impl Facts {
     /// What this machine can carry as a host.
     pub fn judge(&self, limits: Limits) -> Judged {
-        let mut needed = vec![self.system(), self.architecture(), self.proc()];
+        let mut needed = vec![self.system(), self.proc()];
         needed.extend([self.room(), self.executes(), self.user(limits)]);
-        let mut helpful = Vec::new();
+        let mut helpful = vec![self.architecture()];
         helpful.extend(self.clock());
         helpful.extend([
             self.tool("tc", "shapes the network", &TC),
@@ -66,6 +68,7 @@ impl Facts {
         }
     }
 
+    /// Programs for another kind of processor must be brought along.
     fn architecture(&self) -> Capability {
         const NAME: &str = "architecture";
         let arch = self.text("arch");
@@ -73,13 +76,11 @@ impl Facts {
         if arch == ours {
             return Capability::yes(NAME, arch);
         }
+        let mend = machine::how_to_build(PROBE, PROBE, &arch);
         Capability::no(
             NAME,
-            format!("it is {arch}, this machine {ours}"),
-            format!(
-                "build for it (`cargo build --profile deploy --target {arch}-unknown-linux-gnu \
-                 -p left -p left-harness-probe`) and name the folder with --bin-dir"
-            ),
+            format!("it is {arch}, this machine {ours}: nothing is built for it here"),
+            mend.split_whitespace().collect::<Vec<_>>().join(" "),
         )
     }
 
@@ -315,7 +316,6 @@ mod tests {
     fn each_missing_thing_comes_with_what_mends_it() {
         for (said, shown) in [
             ("system=FreeBSD", "hosts need Linux"),
-            ("arch=riscv64", "--target riscv64-unknown-linux-gnu"),
             ("proc=", "mount -t proc"),
             ("free_kib=1000", "make room"),
             ("writable=", "/srv/x cannot be written to"),
@@ -334,6 +334,18 @@ mod tests {
             ..Limits::default()
         };
         assert!(facts("uid=0").judge(root).missing().is_empty());
+    }
+
+    #[test]
+    fn another_architecture_comes_with_the_line_that_builds_for_it() {
+        let judged = facts("arch=riscv64").judge(Limits::default());
+        assert!(judged.missing().is_empty(), "programs can be brought along");
+        let missing = judged.helpful[0].missing().expect("another one");
+        assert!(
+            missing.contains("--target riscv64gc-unknown-linux-musl"),
+            "{missing}"
+        );
+        assert!(missing.contains("--bin-dir DIR"), "{missing}");
     }
 
     #[test]

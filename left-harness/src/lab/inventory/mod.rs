@@ -23,10 +23,11 @@ use self::connect::Connected;
 use self::file::{Entered, Hosts};
 use super::facts::{self, Limits};
 use super::needs::Need;
-use super::{Ground, Host, Lab};
+use super::{Ground, Host, Lab, Probes};
 use crate::link::{RelayEnd, RelayLink};
 use crate::scenario::{HostSpec, LinkSpec, Scenario};
-use crate::sut::deploy::{Program, deploy_probe};
+use crate::sut::deploy::deploy_probe;
+use crate::sut::machine;
 use crate::teardown::Teardown;
 
 /// What it is called.
@@ -87,7 +88,7 @@ pub async fn up(
     known: &Hosts,
     hosts: &[HostSpec],
     link: &LinkSpec,
-    probe: &Program,
+    probes: &dyn Probes,
     teardown: &mut Teardown,
 ) -> Result<Lab> {
     let matched = known.matched(&names(hosts)).map_err(anyhow::Error::msg)?;
@@ -116,7 +117,8 @@ pub async fn up(
     for ready in &ready {
         notes.extend(ready.notes.iter().cloned());
         let remote = &ready.connected.remote;
-        let (there, _) = deploy_probe(remote, &ready.home, probe, &|_, _, _| {}).await?;
+        let probe = probes.probe(&machine::ask(&**remote).await?).await?;
+        let (there, _) = deploy_probe(remote, &ready.home, &probe, &|_, _, _| {}).await?;
         ends.push(RelayEnd {
             name: remote.name().to_owned(),
             probe: there,
