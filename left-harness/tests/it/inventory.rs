@@ -1,11 +1,17 @@
 //! The user's own hosts: two real SSH servers, named in a file.
 
-use std::path::PathBuf;
+mod crashed;
+mod refused;
+mod seen;
 
-use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::bench::{Bench, Ran, processes_of_run, scenarios, wait_until};
-use crate::sshd::{Spec, Sshd};
+use crate::bench::{Bench, Ran, processes_of_run, scenarios};
+use crate::sshd::Sshd;
+
+/// With a space, which shells and files of options stumble over.
+const FOLDER: &str = "left-harness folder";
 
 /// Two hosts with a file that names them.
 struct Inventory {
@@ -23,7 +29,7 @@ fn table(name: &str, sshd: &Sshd, more: &str) -> String {
         sshd.port,
         sshd.identity,
         sshd.known_hosts,
-        sshd.home.join("left-harness folder"),
+        sshd.home.join(FOLDER),
     )
 }
 
@@ -40,14 +46,23 @@ impl Inventory {
         Self { bench, a, b }
     }
 
-    /// `left-harness ARGS --hosts hosts.toml`.
-    fn says(&self, args: &[&str]) -> Ran {
+    /// `left-harness ARGS --hosts hosts.toml`, not started yet.
+    fn command(&self, args: &[&str]) -> Command {
         let mut all = args.to_vec();
         all.extend(["--hosts", "hosts.toml"]);
         let mut command = self.bench.command(&all);
         command.env_remove("SSH_AUTH_SOCK");
-        self.bench
-            .ran(command.output().expect("the harness starts"))
+        command
+    }
+
+    fn says(&self, args: &[&str]) -> Ran {
+        let output = self.command(args).output();
+        self.bench.ran(output.expect("the harness starts"))
+    }
+
+    /// The harness's folder on a host, as this machine sees it.
+    fn folder(host: &Sshd) -> PathBuf {
+        host.seen_here(&host.home.join(FOLDER))
     }
 
     fn adopt(&self) {
@@ -56,16 +71,21 @@ impl Inventory {
     }
 
     fn run(&self, scenario: &str) -> Ran {
-        let file = scenarios().join(scenario).display().to_string();
-        self.says(&["run", &file, "--out", "out"])
+        self.run_file(&scenarios().join(scenario))
+    }
+
+    fn run_file(&self, scenario: &Path) -> Ran {
+        self.says(&["run", &scenario.display().to_string(), "--out", "out"])
     }
 
     /// What lies in the harness's folders beside programs and the marker.
     fn left_on_hosts(&self) -> Vec<PathBuf> {
         let mut left = Vec::new();
         for host in [&self.a, &self.b] {
-            let folder = host.seen_here(&host.home.join("left-harness folder"));
-            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            let entries = std::fs::read_dir(Self::folder(host))
+                .into_iter()
+                .flatten()
+                .flatten();
             let paths = entries.map(|entry| entry.path());
             let ours = |path: &PathBuf| {
                 let name = path.file_name().unwrap_or_default();
