@@ -35,6 +35,8 @@ use crate::lease::Lease;
 
 /// Connections carried at once; more wait where they are accepted.
 const CONNECTIONS_MAX: usize = 256;
+/// Descriptors beside those of the connections, of which each has two.
+const OTHER_FILES: u64 = 40;
 /// A free place on loopback is found at the first try, or there is none.
 const TRIES_MAX: u32 = 20;
 
@@ -84,6 +86,7 @@ pub fn relay(spec: &Spec) -> Result<()> {
         calls: Door::open(calls),
         tunnels: Door::open(tunnels),
         connections: Vec::new(),
+        connections_max: connections_max(),
         dialled: 0,
         scratch: vec![0; way::PIECE_BYTES],
     };
@@ -102,6 +105,7 @@ struct Relay {
     /// Calls of the other host's relay.
     tunnels: Door,
     connections: Vec<Connection>,
+    connections_max: usize,
     /// By this host's program, ever.
     dialled: u64,
     scratch: Vec<u8>,
@@ -176,7 +180,7 @@ impl Relay {
         if talk.has_words() {
             fds.push(PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::OUT));
         }
-        let has_room = self.join.is_some() && self.connections.len() < CONNECTIONS_MAX;
+        let has_room = self.join.is_some() && self.connections.len() < self.connections_max;
         let after_output = fds.len();
         if has_room {
             fds.push(PollFd::new(self.calls.listener(), PollFlags::IN));
@@ -258,7 +262,7 @@ impl Relay {
         let Some(join) = &self.join else {
             return;
         };
-        let room = CONNECTIONS_MAX.saturating_sub(self.connections.len());
+        let room = self.connections_max.saturating_sub(self.connections.len());
         if woken.calls {
             for near in self.calls.accept(room) {
                 self.dialled += 1;
@@ -299,6 +303,14 @@ impl Relay {
             ));
         }
     }
+}
+
+/// As many as there are descriptors for: without one nobody could be accepted, and
+/// whoever waits there would wake us again and again.
+fn connections_max() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let pairs = files.unwrap_or(u64::MAX).saturating_sub(OTHER_FILES) / 2;
+    usize::try_from(pairs).map_or(CONNECTIONS_MAX, |pairs| pairs.clamp(1, CONNECTIONS_MAX))
 }
 
 /// A loopback network of our own, away from the low ones that people use: the stand-in,

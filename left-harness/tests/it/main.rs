@@ -3,12 +3,16 @@
 
 mod bench;
 mod blame;
+mod doors;
 mod expectations;
+mod hosts;
 mod interrupted;
 mod inventory;
 mod kept;
+mod killed;
 mod ledger;
 mod main_job;
 mod places;
+mod secrets;
 mod sshd;
 mod trouble;

@@ -15,6 +15,9 @@ use crate::host::remote::RemoteError;
 /// A start is a matter of milliseconds; the rest is a slow host and the way there.
 pub(super) const START_DEADLINE: Duration = Duration::from_secs(30);
 
+/// For the channel to take a line: longer than a lease is too late anyway.
+const ORDER_DEADLINE: Duration = Duration::from_secs(10);
+
 /// A program to be held.
 #[derive(Debug, Clone)]
 pub struct HoldSpec {
@@ -208,7 +211,11 @@ impl Held {
     }
 
     async fn order(&self, order: String) -> Result<(), ProbeError> {
-        match self.orders.send(order.into_bytes()).await {
+        let sending = self.orders.send(order.into_bytes());
+        let Ok(sent) = tokio::time::timeout(ORDER_DEADLINE, sending).await else {
+            return Err(late(&self.host, "an order to a holder", ORDER_DEADLINE));
+        };
+        match sent {
             Ok(()) => Ok(()),
             // Nobody listens once it has ended; that is no failure of an order.
             Err(_) => self.exited().await.map(|_| ()),

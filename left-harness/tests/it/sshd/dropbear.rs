@@ -26,6 +26,8 @@ for device in null zero full urandom random tty; do
     mount --bind "/dev/$device" "$root/dev/$device"
 done
 mount -t proc proc "$root/proc"
+# A disk that is soon full, for whoever wants one.
+mount -t tmpfs -o size=1m,mode=1777 small "$root/small"
 exec unshare --user --map-user="$ID" --map-group="$ID" --root="$root" --wd=/ \
     env -i PATH=/usr/bin:/bin "$@"
 "#;
@@ -117,7 +119,7 @@ fn furnish(root: &Path, authorized: &str) {
     let home = format!("home/{USER}");
     let ssh = format!("{home}/.ssh");
     for folder in [
-        "bin", "dev", "etc", "proc", "run", "tmp", "usr/sbin", "var/log", &ssh,
+        "bin", "dev", "etc", "proc", "run", "small", "tmp", "usr/sbin", "var/log", &ssh,
     ] {
         std::fs::create_dir_all(root.join(folder)).expect("a folder can be made");
     }
