@@ -41,7 +41,7 @@ say folder "$folder"
 [ -e "$folder/.left-harness-folder" ] && say marker yes
 # It may still have to be made; the file system is that of what is there.
 while [ ! -d "$folder" ] && [ "$folder" != / ]; do
-  folder=${folder%/*}
+  case $folder in */*) folder=${folder%/*} ;; *) folder=. ;; esac
   [ -n "$folder" ] || folder=/
 done
 [ -w "$folder" ] && say writable yes
