@@ -18,6 +18,13 @@ const ADAPTERS: &str = "suts";
 #[derive(Debug)]
 pub struct Mistaken(Vec<String>);
 
+impl Mistaken {
+    /// One mistake.
+    pub fn of(mistake: impl fmt::Display) -> Self {
+        Self(vec![mistake.to_string()])
+    }
+}
+
 impl fmt::Display for Mistaken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join("\n\n"))
@@ -101,17 +108,26 @@ fn find(dir: &Path, files: &mut Vec<PathBuf>, mistakes: &mut Vec<String>) {
         } else if path
             .extension()
             .is_some_and(|extension| extension == "toml")
+            && !is_inventory(&path)
         {
             files.push(path);
         }
     }
 }
 
+/// `hosts.toml`, `hosts.example.toml`: the user's hosts, kept beside the scenarios.
+fn is_inventory(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with("hosts."))
+}
+
 /// Every run of a scenario: each cell of its matrix, so often as asked.
 ///
 /// # Errors
-/// If there is no such adapter or it has mistakes.
+/// If there is no such adapter or it has mistakes, or the lab has not these hosts.
 pub fn requests(scenario: &Arc<Scenario>, asked: &Asked) -> Result<Vec<Request>, Mistaken> {
+    let suits = asked.lab.suits(scenario);
+    suits.map_err(|why| Mistaken::of(format!("{}: {why}", scenario.file.display())))?;
     let adapter = adapter(&scenario.file, &asked.sut)?;
     let mut requests = Vec::new();
     for repetition in 0..asked.repeat.max(1) {
@@ -135,7 +151,10 @@ pub fn requests(scenario: &Arc<Scenario>, asked: &Asked) -> Result<Vec<Request>,
 
 /// A file is taken as it is; a name is looked for in `suts/` beside the scenario, in
 /// the folders above it, and in the sources of this harness.
-fn adapter(scenario: &Path, sut: &str) -> Result<Adapter, Mistaken> {
+///
+/// # Errors
+/// If there is none, with the known ones, or it has mistakes.
+pub fn adapter(scenario: &Path, sut: &str) -> Result<Adapter, Mistaken> {
     let wrong = |mistakes: &dyn fmt::Display| Mistaken(vec![mistakes.to_string()]);
     if sut.ends_with(".toml") {
         return Adapter::open(Path::new(sut)).map_err(|mistakes| wrong(&mistakes));
@@ -168,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_stands_for_its_scenarios_but_not_for_its_adapters() {
+    fn a_folder_stands_for_its_scenarios_but_not_for_its_adapters_and_hosts() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let good = "about = \"x\"\nseed = 1\nstep = [{ start = \"a\" }]\nexpect = { trees = \"identical\" }\n";
         for file in [
@@ -176,6 +195,8 @@ mod tests {
             "one.toml",
             "deep/three.toml",
             "suts/left.toml",
+            "hosts.toml",
+            "hosts.example.toml",
             "notes.md",
         ] {
             let path = dir.path().join(file);

@@ -30,3 +30,5 @@ pub mod report;
 pub mod collect;
 
 pub mod cli;
+
+pub mod command;

@@ -14,13 +14,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rand::RngExt;
 
-use super::{Host, Lab, places};
+use super::needs::{Hurt, Need};
+use super::{Ground, Host, Lab, places, registry};
 use crate::host::keys::{self, PrivateKey};
 use crate::host::remote::Remote;
 use crate::host::server::{self, ServerSpec};
 use crate::host::ssh::{Credential, Door, HostKey, Ssh, Way};
 use crate::link::{Route, StreamLink};
-use crate::scenario::{HostSpec, LinkSpec, Scenario};
+use crate::scenario::{HostSpec, LinkSpec};
 use crate::teardown::Teardown;
 
 /// What it is called.
@@ -33,19 +34,19 @@ const SESSIONS_MAX: usize = 64;
 /// How long each part of the lab may take to go away.
 const DOWN_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Why this lab cannot carry a scenario, if so.
-pub fn skip_reason(scenario: &Scenario) -> Option<String> {
-    if scenario.link.loss.is_some() {
-        return Some("the local lab's link carries streams: it cannot lose packets".into());
+/// Why this lab cannot carry something, if so.
+pub fn lacks(need: &Need) -> Option<String> {
+    match need {
+        Need::Loss => Some("the local lab's link carries streams: it cannot lose packets".into()),
+        Need::LimitedShare(host) => Some(format!(
+            "the local lab cannot limit the size of the share of {host}"
+        )),
+        // Its hosts share one network and one clock with this machine.
+        Need::Fault(Hurt::Clock, host) => {
+            Some(format!("the local lab cannot set the clock of {host}"))
+        }
+        Need::Fault(..) | Need::Rate | Need::Delay | Need::Count | Need::Hold => None,
     }
-    let limited = scenario
-        .hosts
-        .iter()
-        .find(|host| host.share_bytes.is_some())?;
-    Some(format!(
-        "the local lab cannot limit the size of the share of {}",
-        limited.name
-    ))
 }
 
 /// Brings the hosts and the link between them up.
@@ -83,6 +84,15 @@ pub async fn up(
         });
     }
 
+    let homes = up.iter().map(|host| registry::Home {
+        host: host.name.clone(),
+        dir: host.home.clone(),
+    });
+    let registered = registry::register(NAME, None, homes.collect())?;
+    teardown.push("forget the lab", DOWN_DEADLINE, async move {
+        registered.remove()
+    });
+
     let mut routes = Vec::new();
     for (from, to) in [(0, 1), (1, 0)] {
         routes.push(Route {
@@ -105,7 +115,28 @@ pub async fn up(
         name: NAME,
         hosts: up,
         link: Arc::new(link),
+        notes: Vec::new(),
     })
+}
+
+/// Every host that this lab has ever had, connected to, without a link.
+///
+/// # Errors
+/// If this machine does not let it.
+pub async fn grounds(dir: &Path, teardown: &mut Teardown) -> Result<Vec<Ground>> {
+    let key = Arc::new(keys::generate()?);
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> = folders
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    let mut grounds = Vec::new();
+    for name in names {
+        let (home, remote) = host(dir, &name, &key, teardown).await?;
+        grounds.push(Ground { remote, home });
+    }
+    Ok(grounds)
 }
 
 /// Starts the SSH server of a host and connects to it.

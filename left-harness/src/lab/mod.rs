@@ -10,17 +10,29 @@ pub mod places;
 
 pub mod registry;
 
+pub mod facts;
+
+pub mod needs;
+
 pub mod local;
 
 pub mod netns;
+
+pub mod inventory;
+
+pub mod strays;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
+use self::inventory::file::Hosts;
 use crate::host::remote::Remote;
 use crate::link::Link;
-use crate::scenario::{HostSpec, LinkSpec, Scenario};
+use crate::scenario::{Case, HostSpec, LinkSpec, Scenario};
+use crate::sut::deploy::Program;
 use crate::teardown::Teardown;
 
 /// A lab as the user asked for it.
@@ -30,6 +42,8 @@ pub enum Source {
     Local(PathBuf),
     /// Network namespaces of this machine, with folders below this one.
     Netns(PathBuf),
+    /// The user's own hosts.
+    Inventory(Arc<Hosts>),
 }
 
 impl Source {
@@ -38,6 +52,7 @@ impl Source {
         match self {
             Self::Local(_) => local::NAME,
             Self::Netns(_) => netns::NAME,
+            Self::Inventory(_) => inventory::NAME,
         }
     }
 
@@ -45,18 +60,51 @@ impl Source {
     pub fn machine(&self) -> Option<&'static str> {
         match self {
             Self::Local(_) | Self::Netns(_) => Some(std::env::consts::ARCH),
+            Self::Inventory(_) => None,
         }
     }
 
-    /// Why this lab cannot carry a scenario, if so.
-    pub fn skip_reason(&self, scenario: &Scenario) -> Option<String> {
+    /// Why this lab cannot carry a case of a scenario, if so.
+    pub fn skip_reason(&self, scenario: &Scenario, case: &Case) -> Option<String> {
+        if let Self::Netns(_) = self
+            && let Some(missing) = netns::needs::missing()
+        {
+            return Some(missing);
+        }
+        let needs = needs::needs(scenario, case);
+        needs.iter().find_map(|need| match self {
+            Self::Local(_) => local::lacks(need),
+            Self::Netns(_) => netns::lacks(need),
+            Self::Inventory(hosts) => inventory::lacks(Some((hosts, scenario)), need),
+        })
+    }
+
+    /// What is wrong with asking for this scenario in this lab, if anything is.
+    ///
+    /// # Errors
+    /// A mistake of the user's, ready to be read.
+    pub fn suits(&self, scenario: &Scenario) -> Result<(), String> {
         match self {
-            Self::Local(_) => local::skip_reason(scenario),
-            Self::Netns(_) => netns::skip_reason(scenario),
+            Self::Local(_) | Self::Netns(_) => Ok(()),
+            Self::Inventory(hosts) => inventory::suits(hosts, scenario),
         }
     }
 
-    /// Brings the hosts and the link between them up.
+    /// Connects to every host of the lab, without a link between them.
+    ///
+    /// # Errors
+    /// If the lab does not let it.
+    pub async fn grounds(&self, teardown: &mut Teardown) -> anyhow::Result<Vec<Ground>> {
+        match self {
+            // The folders of network namespaces are this machine's: no namespace is needed
+            // to look at them.
+            Self::Local(dir) | Self::Netns(dir) => local::grounds(dir, teardown).await,
+            Self::Inventory(hosts) => inventory::grounds(hosts, teardown).await,
+        }
+    }
+
+    /// Brings the hosts and the link between them up. The probe is brought to hosts
+    /// that carry the link by it.
     ///
     /// # Errors
     /// If the lab does not let it.
@@ -64,13 +112,30 @@ impl Source {
         &self,
         hosts: &[HostSpec],
         link: &LinkSpec,
+        probes: &dyn Probes,
         teardown: &mut Teardown,
     ) -> anyhow::Result<Lab> {
         match self {
             Self::Local(dir) => local::up(dir, hosts, link, teardown).await,
             Self::Netns(dir) => netns::up(dir, hosts, link, teardown).await,
+            Self::Inventory(known) => inventory::up(known, hosts, link, probes, teardown).await,
         }
     }
+}
+
+/// Finds or builds the probe for hosts of a kind, by `uname -m`.
+#[async_trait]
+pub trait Probes: Sync {
+    /// The one that such hosts execute.
+    async fn probe(&self, machine: &str) -> anyhow::Result<Program>;
+}
+
+/// A host without a place on the data network: enough to look at it and tidy up.
+pub struct Ground {
+    /// The connection to it.
+    pub remote: Arc<dyn Remote>,
+    /// The harness's own folder there.
+    pub home: PathBuf,
 }
 
 /// A machine with an SSH door and a place on the data network.
@@ -97,6 +162,8 @@ pub struct Lab {
     pub hosts: Vec<Host>,
     /// The data path.
     pub link: Arc<dyn Link>,
+    /// What the user should know of the hosts, though they work.
+    pub notes: Vec<String>,
 }
 
 impl Lab {

@@ -140,12 +140,7 @@ fn dir() -> Result<PathBuf> {
     Ok(places::cache_dir()?.join("labs"))
 }
 
-fn register_in(
-    dir: &Path,
-    kind: &str,
-    init: Option<u32>,
-    homes: Vec<Home>,
-) -> Result<Registered> {
+fn register_in(dir: &Path, kind: &str, init: Option<u32>, homes: Vec<Home>) -> Result<Registered> {
     let mut builder = std::fs::DirBuilder::new();
     builder
         .recursive(true)

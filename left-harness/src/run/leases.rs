@@ -37,7 +37,7 @@ const KILL_DEADLINE: Duration = Duration::from_secs(10);
 pub const MARKER: &str = ".left-harness-run";
 
 /// What the marker is called in a folder that the user wants to keep.
-const KEPT_MARKER: &str = ".left-harness-kept";
+pub const KEPT_MARKER: &str = ".left-harness-kept";
 
 /// Everything of one run.
 #[derive(Default)]

@@ -1,13 +1,14 @@
-//! What an earlier run had to leave on a host, because the power went out or its
-//! guard was killed: found by its marker and removed before the next run begins.
+//! What earlier runs have left on a host, because the power went out or their guard
+//! was killed: found by its marker, and removed before the next run begins or by
+//! `lab down`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 
-use super::leases::{FOLDER_LEASE, MARKER};
-use crate::host::probe::{GuardSpec, Probe, ProbeError};
+use super::leases::{FOLDER_LEASE, KEPT_MARKER, MARKER};
+use crate::host::probe::{GuardSpec, Guarded, Probe, ProbeError};
 use crate::lab::Host;
 
 /// A run that is just beginning has no guard for a moment.
@@ -16,43 +17,117 @@ const AGE_MIN: Duration = Duration::from_secs(60);
 /// A marker is an id, which has a few dozen bytes.
 const ID_BYTES_MAX: usize = 256;
 
+/// The folder of a run on a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// `20261122-140512-k3f9`
+    pub run: String,
+    /// Where it is.
+    pub dir: PathBuf,
+    /// What becomes of it.
+    pub state: State,
+}
+
+/// What becomes of the folder of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Its run goes on, or ended a few seconds ago: the guard takes it away.
+    InUse,
+    /// Nobody takes it away any more.
+    Left,
+    /// The user wanted to keep it.
+    Kept,
+}
+
 /// Removes the folders of runs that nobody guards. What has no marker of its own run
 /// is none of ours, and what has a guard is in use.
 ///
 /// # Errors
 /// If the host cannot be looked at, or one of them cannot be removed.
 pub async fn remove(host: &Host, probe: &Probe) -> Result<()> {
-    for name in host.remote.list(&host.home).await? {
-        let Some(run) = name.strip_prefix("run-") else {
-            continue;
-        };
-        if is_old(run, SystemTime::now()) {
-            remove_one(probe, &host.home.join(&name), run).await?;
+    for found in find(probe, &host.home).await? {
+        if found.state == State::Left {
+            remove_one(probe, &found).await?;
         }
     }
     Ok(())
 }
 
-async fn remove_one(probe: &Probe, dir: &Path, run: &str) -> Result<()> {
-    let marker = dir.join(MARKER);
-    if probe.remote.stat(&marker).await?.is_none() {
-        return Ok(());
+/// Every folder of a run below the harness's folder `home`.
+///
+/// # Errors
+/// If the host cannot be looked at.
+pub async fn find(probe: &Probe, home: &Path) -> Result<Vec<Found>> {
+    let mut all = Vec::new();
+    for name in probe.remote.list(home).await? {
+        let Some(run) = name.strip_prefix("run-") else {
+            continue;
+        };
+        let dir = home.join(&name);
+        let state = if bears(probe, &dir, MARKER, run).await? {
+            state(probe, &dir, run).await?
+        } else if bears(probe, &dir, KEPT_MARKER, run).await? {
+            State::Kept
+        } else {
+            continue;
+        };
+        all.push(Found {
+            run: run.to_owned(),
+            dir,
+            state,
+        });
     }
-    let id = probe.remote.read(&marker, 0, ID_BYTES_MAX).await?;
-    if id.trim_ascii() != run.as_bytes() {
-        return Ok(());
+    Ok(all)
+}
+
+/// Removes a folder that was left; a guard does it, which there is none of yet.
+///
+/// # Errors
+/// If it stays.
+pub async fn remove_one(probe: &Probe, found: &Found) -> Result<()> {
+    match guard(probe, &found.dir, &found.run).await? {
+        Some(guard) => Ok(guard.heal().await?),
+        // Another guard came in between: it takes the folder away.
+        None => Ok(()),
     }
+}
+
+async fn state(probe: &Probe, dir: &Path, run: &str) -> Result<State> {
+    if !is_old(run, SystemTime::now()) {
+        return Ok(State::InUse);
+    }
+    match guard(probe, dir, run).await? {
+        Some(guard) => {
+            guard.dismiss().await?;
+            Ok(State::Left)
+        }
+        None => Ok(State::InUse),
+    }
+}
+
+/// Becomes the guard of a folder, if it has none.
+async fn guard(probe: &Probe, dir: &Path, run: &str) -> Result<Option<Guarded>> {
     let spec = GuardSpec {
         dir: dir.to_owned(),
         id: run.to_owned(),
         lease: FOLDER_LEASE,
     };
     match probe.guard(&spec).await {
-        Ok(guard) => Ok(guard.heal().await?),
+        Ok(guard) => Ok(Some(guard)),
         // Another guard is there already: that run goes on.
-        Err(ProbeError::Failed { .. }) => Ok(()),
+        Err(ProbeError::Failed { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether a folder holds this marker of this run.
+async fn bears(probe: &Probe, dir: &Path, marker: &str, run: &str) -> Result<bool> {
+    let marker = dir.join(marker);
+    if probe.remote.stat(&marker).await?.is_none() {
+        return Ok(false);
+    }
+    let id = probe.remote.read(&marker, 0, ID_BYTES_MAX).await?;
+    Ok(id.trim_ascii() == run.as_bytes())
 }
 
 /// Whether a run began long enough ago, by its name: `20261122-140512-k3f9`.

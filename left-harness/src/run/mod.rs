@@ -18,6 +18,7 @@ pub mod logs;
 pub mod observe;
 pub mod phase;
 pub mod process;
+pub mod programs;
 pub mod settle;
 pub mod site;
 pub mod steps;
@@ -100,7 +101,7 @@ impl Request {
         if let Some((line, word)) = self.case.needs_unbuilt() {
             return Some(format!("this build cannot `{word}` yet (line {line})"));
         }
-        self.lab.skip_reason(&self.scenario)
+        self.lab.skip_reason(&self.scenario, &self.case)
     }
 }
 

@@ -1,10 +1,9 @@
 //! From nothing to two hosts on which the steps can act.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tokio::sync::watch;
 
 use super::Request;
@@ -13,6 +12,7 @@ use super::halt::Halt;
 use super::leases::Leases;
 use super::leftovers;
 use super::phase::Phase;
+use super::programs::{Programs, Stock};
 use super::site::Site;
 use super::world::World;
 use crate::check::text::size_text;
@@ -20,8 +20,8 @@ use crate::event::{EventKind, Unit};
 use crate::host::probe::Probe;
 use crate::lab::Lab;
 use crate::report::EventSink;
-use crate::sut::build::{self, PROBE};
-use crate::sut::deploy::{Program, deploy, remove_unused};
+use crate::sut::build;
+use crate::sut::deploy::{deploy, remove_unused};
 use crate::sut::machine;
 use crate::teardown::Teardown;
 use crate::workload::Model;
@@ -50,30 +50,45 @@ pub(super) async fn world(
     sink: &EventSink,
     undo: &mut Undo,
 ) -> Result<Arc<World>, Halt> {
+    let on_progress = |name: &str, progress: build::BuildProgress| {
+        sink.send(EventKind::Progress {
+            task: "build".into(),
+            done: progress.done,
+            total: progress.total,
+            unit: Unit::Items,
+            note: format!("{name}: {}", progress.crates),
+        });
+    };
+    let bin_dir = request.bin_dir.as_deref();
+    let stock = Stock::new(&request.adapter, bin_dir, &on_progress);
     // What the hosts of this machine are is known before there are any; others are
     // asked, and get what they need when they are there.
-    let mut programs = BTreeMap::new();
     if let Some(machine) = request.lab.machine() {
-        build(request, machine, sink, &mut programs).await?;
+        build(&stock, machine, sink).await?;
     }
 
     let phase = Phase::begin(sink, "lab up");
     let scenario = &request.scenario;
     let up = request
         .lab
-        .up(&scenario.hosts, &scenario.link, &mut undo.teardown);
+        .up(&scenario.hosts, &scenario.link, &stock, &mut undo.teardown);
     let lab = up.await;
+    sink.send(EventKind::ProgressEnded {
+        task: "build".into(),
+    });
     let lab = phase.ended(lab, |lab| format!("{} hosts", lab.hosts.len()))?;
+    for note in &lab.notes {
+        sink.warn(note.clone());
+    }
 
-    let mut machines = Vec::new();
+    let mut programs = Vec::new();
     for host in &lab.hosts {
         let machine = machine::ask(host.remote.as_ref()).await?;
-        if !programs.contains_key(&machine) {
-            build(request, &machine, sink, &mut programs).await?;
+        if !stock.has(&machine).await {
+            build(&stock, &machine, sink).await?;
         }
-        machines.push(machine);
+        programs.push(stock.programs(&machine).await?);
     }
-    let programs: Vec<&Programs> = machines.iter().map(|machine| &programs[machine]).collect();
 
     let phase = Phase::begin(sink, "deploy");
     let deployed = deploy_all(&lab, &programs, sink).await;
@@ -98,7 +113,11 @@ pub(super) async fn world(
             }
             None => root.clone(),
         };
-        for folder in [ground.join("share"), ground.join("temp"), root.join("state")] {
+        for folder in [
+            ground.join("share"),
+            ground.join("temp"),
+            root.join("state"),
+        ] {
             host.remote.make_dir(&folder).await?;
         }
         let program = programs.sut.as_ref().map(|sut| sut.on(host));
@@ -166,69 +185,25 @@ impl Undo {
     }
 }
 
-/// What is deployed to hosts of one kind.
-struct Programs {
-    probe: Program,
-    /// The program under test, where the adapter says how it is built.
-    sut: Option<Program>,
-}
-
 /// Finds or builds what hosts of this kind need.
-async fn build(
-    request: &Request,
-    machine: &str,
-    sink: &EventSink,
-    into: &mut BTreeMap<String, Programs>,
-) -> Result<(), Halt> {
+async fn build(stock: &Stock<'_>, machine: &str, sink: &EventSink) -> Result<(), Halt> {
     let phase = Phase::begin(sink, "build");
-    let programs = programs(request, machine, sink).await;
+    let programs = stock.programs(machine).await;
     sink.send(EventKind::ProgressEnded {
         task: "build".into(),
     });
-    let programs = phase.ended(programs, |_| String::new())?;
-    into.insert(machine.to_owned(), programs);
-    Ok(())
-}
-
-async fn programs(request: &Request, machine: &str, sink: &EventSink) -> Result<Programs> {
-    let mut found = Vec::new();
-    let sut = request
-        .adapter
-        .build
-        .as_ref()
-        .map(|build| (build.package.as_str(), build.binary.as_str()));
-    for (package, name) in std::iter::once((PROBE, PROBE)).chain(sut) {
-        let on_progress = |progress: build::BuildProgress| {
-            sink.send(EventKind::Progress {
-                task: "build".into(),
-                done: progress.done,
-                total: progress.total,
-                unit: Unit::Items,
-                note: format!("{name}: {}", progress.crates),
-            });
-        };
-        let wanted = build::Wanted {
-            package,
-            binary: name,
-            machine,
-        };
-        let path = build::program(&wanted, request.bin_dir.as_deref(), &on_progress).await?;
-        found.push(Program::at(name, &path)?);
-    }
-    let mut found = found.into_iter();
-    let probe = found.next().context("no probe was built")?;
-    let sut = found.next();
-    Ok(Programs { probe, sut })
+    phase.ended(programs, |_| String::new()).map(drop)
 }
 
 async fn deploy_all(
     lab: &Lab,
-    programs: &[&Programs],
+    programs: &[Arc<Programs>],
     sink: &EventSink,
 ) -> Result<(Vec<Probe>, String)> {
     let mut probes = Vec::new();
     let (mut sent, mut bytes) = (0, 0);
-    for (host, Programs { probe, sut }) in lab.hosts.iter().zip(programs) {
+    for (host, programs) in lab.hosts.iter().zip(programs) {
+        let Programs { probe, sut } = &**programs;
         let task = format!("deploy {}", host.name);
         let on_bytes = |name: &str, done: u64, total: u64| {
             sink.send(EventKind::Progress {

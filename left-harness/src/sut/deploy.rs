@@ -6,12 +6,13 @@
 //! it runs.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::machine;
 use crate::host::probe::Probe;
-use crate::host::remote::{Command, Exit, path_text};
+use crate::host::remote::{Command, Exit, Remote, path_text};
 use crate::lab::Host;
 
 /// A program that no run has used for so long is removed from a host.
@@ -51,9 +52,13 @@ impl Program {
 
     /// Where it is on a host.
     pub fn on(&self, host: &Host) -> PathBuf {
+        self.below(&host.home)
+    }
+
+    /// Where it is below the harness's folder on a host.
+    fn below(&self, home: &Path) -> PathBuf {
         let digest = self.digest.to_hex();
-        host.home
-            .join("bin")
+        home.join("bin")
             .join(format!("{}-{}", self.name, &digest[..DIGEST_DIGITS]))
     }
 }
@@ -79,63 +84,94 @@ pub async fn deploy(
     others: &[&Program],
     on_bytes: &(dyn Fn(&str, u64, u64) + Sync),
 ) -> Result<(Probe, Deployed)> {
-    host.remote.make_dir(&host.home.join("bin")).await?;
+    let (remote, home) = (&host.remote, host.home.as_path());
+    let (remote_probe, mut deployed) = deploy_probe(remote, home, probe, on_bytes).await?;
+    deploy_others(&remote_probe, home, others, on_bytes, &mut deployed).await?;
+    Ok((remote_probe, deployed))
+}
+
+/// Brings the probe alone to a host, below the harness's folder `home` there.
+///
+/// # Errors
+/// If it cannot be sent, or does not run there.
+pub async fn deploy_probe(
+    remote: &Arc<dyn Remote>,
+    home: &Path,
+    probe: &Program,
+    on_bytes: &(dyn Fn(&str, u64, u64) + Sync),
+) -> Result<(Probe, Deployed)> {
+    remote.make_dir(&home.join("bin")).await?;
     let mut deployed = Deployed::default();
-    let remote_probe = Probe::new(host.remote.clone(), probe.on(host));
+    let there = probe.below(home);
+    let remote_probe = Probe::new(remote.clone(), there.clone());
     // The probe tells its own digest: nothing else on the host can.
-    if is_program(host, probe).await?
+    if is_program(&**remote, &there).await?
         && remote_probe
             .self_digest()
             .await
             .is_ok_and(|own| own.hash == probe.digest)
     {
         deployed.kept += 1;
-    } else {
-        send(host, probe, on_bytes, &mut deployed).await?;
-        let own = match remote_probe.self_digest().await {
-            Ok(own) => own,
-            Err(error) => return Err(does_not_run(host, &error.to_string()).await),
-        };
-        if own.hash != probe.digest {
-            bail!(
-                "the probe on host {} is not the one that was sent",
-                host.name
-            );
-        }
+        return Ok((remote_probe, deployed));
     }
+    send(&**remote, &there, probe, on_bytes, &mut deployed).await?;
+    let own = match remote_probe.self_digest().await {
+        Ok(own) => own,
+        Err(error) => return Err(does_not_run(&**remote, home, &error.to_string()).await),
+    };
+    if own.hash != probe.digest {
+        bail!(
+            "the probe on host {} is not the one that was sent",
+            remote.name()
+        );
+    }
+    Ok((remote_probe, deployed))
+}
+
+/// Brings programs to a host whose probe is there, below the harness's folder `home`.
+///
+/// # Errors
+/// If one of them cannot be sent, or is not itself after it was sent.
+pub async fn deploy_others(
+    probe: &Probe,
+    home: &Path,
+    others: &[&Program],
+    on_bytes: &(dyn Fn(&str, u64, u64) + Sync),
+    deployed: &mut Deployed,
+) -> Result<()> {
+    let remote = &probe.remote;
     for program in others {
-        let there = program.on(host);
+        let there = program.below(home);
         // One that cannot be read is sent again.
-        if is_program(host, program).await?
-            && digest(&remote_probe, &there)
+        if is_program(&**remote, &there).await?
+            && digest(probe, &there)
                 .await
                 .is_ok_and(|(_, hash)| hash == program.digest)
         {
             deployed.kept += 1;
             continue;
         }
-        send(host, program, on_bytes, &mut deployed).await?;
-        let (_, sent) = digest(&remote_probe, &there).await?;
+        send(&**remote, &there, program, on_bytes, deployed).await?;
+        let (_, sent) = digest(probe, &there).await?;
         if sent != program.digest {
             bail!(
                 "{} on host {} is not what was sent: digest {sent} instead of {}",
                 program.name,
-                host.name,
+                remote.name(),
                 program.digest
             );
         }
     }
-    Ok((remote_probe, deployed))
+    Ok(())
 }
 
 /// The probe was sent and is whole, but says nothing.
-async fn does_not_run(host: &Host, error: &str) -> anyhow::Error {
-    let folder = host.home.join("bin");
-    match machine::why_not_executed(host.remote.as_ref(), &folder).await {
-        Some(why) => anyhow!("the probe does not run on host {}: {why}", host.name),
+async fn does_not_run(remote: &dyn Remote, home: &Path, error: &str) -> anyhow::Error {
+    let host = remote.name();
+    match machine::why_not_executed(remote, &home.join("bin")).await {
+        Some(why) => anyhow!("the probe does not run on host {host}: {why}"),
         None => anyhow!(
-            "the probe does not run on host {}: {error}; if it is not made for that host, bring one that is with --bin-dir",
-            host.name
+            "the probe does not run on host {host}: {error}; if it is not made for that host, bring one that is with --bin-dir"
         ),
     }
 }
@@ -159,9 +195,8 @@ pub async fn digest(probe: &Probe, file: &Path) -> Result<(u64, blake3::Hash)> {
 }
 
 /// There is something under its name that can be executed; marks it as used.
-async fn is_program(host: &Host, program: &Program) -> Result<bool> {
-    let there = program.on(host);
-    let stat = host.remote.stat(&there).await?;
+async fn is_program(remote: &dyn Remote, there: &Path) -> Result<bool> {
+    let stat = remote.stat(there).await?;
     if !stat.is_some_and(|stat| !stat.is_dir && stat.mode & 0o111 != 0) {
         return Ok(false);
     }
@@ -170,9 +205,9 @@ async fn is_program(host: &Host, program: &Program) -> Result<bool> {
         "touch".to_owned(),
         "-c".into(),
         "--".into(),
-        path_text(&there)?,
+        path_text(there)?,
     ]);
-    host.remote.exec(touch).await?;
+    remote.exec(touch).await?;
     Ok(true)
 }
 
@@ -206,7 +241,8 @@ pub async fn remove_unused(host: &Host) -> Result<()> {
 }
 
 async fn send(
-    host: &Host,
+    remote: &dyn Remote,
+    there: &Path,
     program: &Program,
     on_bytes: &(dyn Fn(&str, u64, u64) + Sync),
     deployed: &mut Deployed,
@@ -214,8 +250,8 @@ async fn send(
     let total = std::fs::metadata(&program.path)
         .with_context(|| format!("cannot read {}", program.path.display()))?
         .len();
-    host.remote
-        .upload(&program.path, &program.on(host), 0o755, &|done| {
+    remote
+        .upload(&program.path, there, 0o755, &|done| {
             on_bytes(&program.name, done, total)
         })
         .await?;

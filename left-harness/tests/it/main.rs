@@ -7,6 +7,7 @@ mod doors;
 mod expectations;
 mod hosts;
 mod interrupted;
+mod inventory;
 mod kept;
 mod killed;
 mod ledger;

@@ -107,7 +107,9 @@ impl Running {
         };
         let mut text = serde_json::to_vec(spec)?;
         text.push(b'\n');
-        orders.write_all(&text).context("cannot tell a host what it is")?;
+        orders
+            .write_all(&text)
+            .context("cannot tell a host what it is")?;
         Ok(Self {
             child,
             orders,

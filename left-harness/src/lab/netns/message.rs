@@ -136,7 +136,10 @@ pub fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> Result<Option<(T, Vec<O
         }
     }
     let heard = serde_json::from_slice(&text[..received.bytes]);
-    Ok(Some((heard.context("the other end talks nonsense")?, passed)))
+    Ok(Some((
+        heard.context("the other end talks nonsense")?,
+        passed,
+    )))
 }
 
 #[cfg(test)]

@@ -28,12 +28,13 @@ use anyhow::{Context, Result, bail};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use self::message::{Account, HostOrder, Order, Reply};
+use super::needs::{Hurt, Need};
 use super::{Host, Lab, places, registry};
 use crate::host::keys::{self, PrivateKey};
 use crate::host::remote::Remote;
 use crate::host::ssh::{Credential, Door, HostKey, Ssh, Way};
 use crate::link::packet::{PacketEnd, PacketLink};
-use crate::scenario::{HostSpec, LinkSpec, Scenario};
+use crate::scenario::{HostSpec, LinkSpec};
 use crate::teardown::Teardown;
 
 /// What it is called.
@@ -59,9 +60,21 @@ const UP_DEADLINE: Duration = Duration::from_secs(20);
 /// How long the lab may take to go away.
 const DOWN_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Why this lab cannot carry a scenario, if so.
-pub fn skip_reason(_: &Scenario) -> Option<String> {
-    needs::missing()
+/// Why this lab cannot carry something, if so.
+pub fn lacks(need: &Need) -> Option<String> {
+    match need {
+        // Its hosts have the clock of this machine.
+        Need::Fault(Hurt::Clock, host) => {
+            Some(format!("the netns lab cannot set the clock of {host}"))
+        }
+        Need::Fault(..)
+        | Need::Loss
+        | Need::LimitedShare(_)
+        | Need::Rate
+        | Need::Delay
+        | Need::Count
+        | Need::Hold => None,
+    }
 }
 
 /// Brings the hosts and the wire between them up.
@@ -159,6 +172,7 @@ pub async fn up(
         name: NAME,
         hosts: up,
         link: Arc::new(link),
+        notes: Vec::new(),
     })
 }
 
@@ -265,10 +279,7 @@ impl Init {
         };
         // Also if it does not end: what counts is why it did not come up.
         let _ = init.end();
-        bail!(
-            "cannot bring the namespaces up: {why}{}",
-            said(complaints)
-        );
+        bail!("cannot bring the namespaces up: {why}{}", said(complaints));
     }
 
     /// Ends all hosts and waits until they are gone.

@@ -9,7 +9,11 @@ use crate::lab::capability::Capability;
 /// Each thing that the lab needs, and how what is missing is mended.
 pub fn capabilities() -> Vec<Capability> {
     let mut all = vec![
-        program("OpenSSH server", "/usr/sbin/sshd", "apt-get install openssh-server"),
+        program(
+            "OpenSSH server",
+            "/usr/sbin/sshd",
+            "apt-get install openssh-server",
+        ),
         tool("unshare", &["--version"], "apt-get install util-linux"),
         tool("ip", &["-V"], "apt-get install iproute2"),
     ];
@@ -51,19 +55,30 @@ fn namespaces() -> Capability {
         command.args(["--user", "--map-root-user"]);
     }
     command.args(["--net", "--mount", "--pid", "--fork", "--mount-proc", "--"]);
-    command.args(["ip", "link", "add", "one", "type", "veth", "peer", "name", "other"]);
+    command.args([
+        "ip", "link", "add", "one", "type", "veth", "peer", "name", "other",
+    ]);
     match command.stdin(Stdio::null()).output() {
-        Ok(output) if output.status.success() => Capability::yes(NAME, match is_root {
-            true => "as root",
-            false => "in a user namespace",
-        }),
+        Ok(output) if output.status.success() => Capability::yes(
+            NAME,
+            match is_root {
+                true => "as root",
+                false => "in a user namespace",
+            },
+        ),
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stderr);
             let why = text.lines().next_back().unwrap_or("it was refused").trim();
-            Capability::no(NAME, why, match is_root {
-                true => "root of a container needs CAP_SYS_ADMIN and CAP_NET_ADMIN",
-                false => "sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 kernel.apparmor_restrict_unprivileged_userns=0 (those that there are), or run it as root",
-            })
+            Capability::no(
+                NAME,
+                why,
+                match is_root {
+                    true => "root of a container needs CAP_SYS_ADMIN and CAP_NET_ADMIN",
+                    false => {
+                        "sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 kernel.apparmor_restrict_unprivileged_userns=0 (those that there are), or run it as root"
+                    }
+                },
+            )
         }
         Err(error) => Capability::no(NAME, error.to_string(), "apt-get install util-linux"),
     }

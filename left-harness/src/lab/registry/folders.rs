@@ -59,7 +59,9 @@ fn is_marked(folder: &Path) -> bool {
     let marker = folder.join(MARKER);
     let is_small = std::fs::symlink_metadata(&marker)
         .is_ok_and(|stat| stat.is_file() && stat.len() <= MARKER_BYTES_MAX);
-    is_folder && is_small && std::fs::read(&marker).is_ok_and(|id| id.trim_ascii() == run.as_bytes())
+    is_folder
+        && is_small
+        && std::fs::read(&marker).is_ok_and(|id| id.trim_ascii() == run.as_bytes())
 }
 
 /// By device and inode: a host may see the same folder under another name.

@@ -63,7 +63,10 @@ fn a_lab_is_listed_while_it_is_up_and_cannot_be_taken_away() {
     assert_eq!(entry.life(), Life::Alive);
     assert_eq!(entry.homes[0].host, "a");
     let refused = remove_in(&bench.labs(), &entry).expect_err("it is in use");
-    assert!(refused.to_string().contains("in use by process"), "{refused}");
+    assert!(
+        refused.to_string().contains("in use by process"),
+        "{refused}"
+    );
     registered.remove().expect("removed");
     assert_eq!(list_in(&bench.labs()).expect("listed"), []);
 }
@@ -82,7 +85,10 @@ fn a_crashed_lab_is_taken_away_with_its_process_and_unguarded_folders() {
     assert_eq!(entry.run_folders(), [left.clone(), guarded.clone()]);
 
     let done = remove_in(&bench.labs(), &entry).expect("removed");
-    assert!(init.wait().expect("it ended").code().is_none(), "it was killed");
+    assert!(
+        init.wait().expect("it ended").code().is_none(),
+        "it was killed"
+    );
     guard.kill().expect("it still ran");
     guard.wait().expect("it ended");
     assert_eq!(done.len(), 2, "{done:?}");
@@ -124,6 +130,9 @@ fn a_file_that_is_no_entry_is_named() {
     for text in ["{", "{\"id\":\"../../x\"}"] {
         std::fs::write(file, text).expect("written");
         let error = list_in(&bench.labs()).expect_err("it is damaged");
-        assert!(format!("{error:#}").contains("no entry of a lab"), "{error:#}");
+        assert!(
+            format!("{error:#}").contains("no entry of a lab"),
+            "{error:#}"
+        );
     }
 }
