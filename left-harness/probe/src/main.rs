@@ -12,6 +12,7 @@ mod control;
 mod digest;
 mod fail;
 mod family;
+mod find;
 mod guard;
 mod hold;
 mod holder;
@@ -21,6 +22,7 @@ mod look;
 mod process;
 mod remove;
 mod stage;
+mod supervise;
 mod write;
 
 use std::ffi::{OsStr, OsString};
@@ -54,6 +56,9 @@ hold
   guard --dir D --id ID --lease-ms MS [--make]
                                               orders: renew, heal, dismiss
   ctl --dir D                                 talks to a hold or guard again
+  supervise --every-ms MS [--code N]... --round WORD... [-- ARGV...]
+                                              a command again and again, beside ARGV
+  find NAME...                                where the first of them is on this host
 ";
 
 /// Ten minutes; a lease protects against a harness that is gone, not against a slow one.
@@ -102,6 +107,17 @@ fn prepare(verb: &str, given: impl Iterator<Item = OsString>) -> Result<Work> {
         "self" => {
             Args::parse(given, &[], &[])?.none()?;
             Ok(Box::new(|| digest::own(&mut io::stdout())))
+        }
+        "find" => {
+            let args = Args::parse(given, &[], &[])?;
+            let (first, rest) = args.first_and_rest("NAME")?;
+            let mut names = vec![first.into_os_string()];
+            names.extend_from_slice(rest);
+            Ok(Box::new(move || find::find(&names, &mut io::stdout())))
+        }
+        "supervise" => {
+            let spec = supervise::Spec::read(given)?;
+            Ok(Box::new(move || supervise::supervise(&spec)))
         }
         "look tree" | "look blocks" | "look parts" | "look arrives" => prepare_look(verb, given),
         "write" | "tree" | "overwrite" => prepare_write(verb, given),

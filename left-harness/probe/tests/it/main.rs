@@ -4,5 +4,6 @@ mod arrives;
 mod guard;
 mod hold;
 mod look;
+mod supervise;
 mod talk;
 mod write;
