@@ -171,6 +171,18 @@ impl Probe {
         Ok(own)
     }
 
+    /// Where the first of these programs is on the host, if one of them is there.
+    pub async fn find(&self, names: &[String]) -> Result<Option<PathBuf>, ProbeError> {
+        let argv = std::iter::once("find".to_owned()).chain(names.iter().cloned());
+        let mut talk = self.talk(argv.collect(), LOOK_DEADLINE).await?;
+        let line = talk.needed_line().await?;
+        if !line.end {
+            return Err(talk.nonsense("no end"));
+        }
+        talk.end().await?;
+        Ok(line.found.map(PathBuf::from))
+    }
+
     /// Everything below `root`; names of `skip` directly below it are left out.
     pub async fn tree(
         &self,

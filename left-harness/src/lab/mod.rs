@@ -30,6 +30,11 @@ impl Source {
         }
     }
 
+    /// Whether each host has addresses and ports that are its alone.
+    pub fn gives_own_network(&self) -> bool {
+        !matches!(self, Self::Local(_))
+    }
+
     /// Why this lab cannot carry a scenario, if so.
     pub fn skip_reason(&self, scenario: &Scenario) -> Option<String> {
         match self {

@@ -13,6 +13,7 @@ use super::halt::Halt;
 use super::leases::Leases;
 use super::leftovers;
 use super::phase::Phase;
+use super::provide;
 use super::site::Site;
 use super::world::World;
 use crate::check::text::size_text;
@@ -20,6 +21,7 @@ use crate::event::{EventKind, Unit};
 use crate::host::probe::Probe;
 use crate::lab::Lab;
 use crate::report::EventSink;
+use crate::sut::adapter::{Seat, Source};
 use crate::sut::build::{self, PROBE};
 use crate::sut::deploy::{Program, deploy, remove_unused};
 use crate::teardown::Teardown;
@@ -67,7 +69,10 @@ pub(super) async fn world(
     let phase = Phase::begin(sink, "deploy");
     let deployed = deploy_all(&lab, &probe, sut.as_ref(), sink).await;
     let (probes, _) = phase.ended(deployed, |(_, note)| note.clone())?;
+    let mut provided = Vec::new();
     for (host, probe) in lab.hosts.iter().zip(&probes) {
+        let deployed = sut.as_ref().map(|sut| sut.on(host));
+        provided.push(provide::provided(&request.adapter, probe, deployed).await?);
         // What cannot be tidied up harms nobody.
         if let Err(error) = leftovers::remove(host, probe).await {
             sink.warn(format!("cannot tidy up host {}: {error:#}", host.name));
@@ -76,14 +81,19 @@ pub(super) async fn world(
 
     undo.register(sink);
     let mut sites = Vec::new();
-    for (host, probe) in lab.hosts.iter().zip(probes) {
+    for ((host, probe), provided) in lab.hosts.iter().zip(probes).zip(provided) {
         let root = host.home.join(format!("run-{}", folder.run));
         undo.leases.folder(&probe, &root, &folder.run).await?;
         for name in ["share", "state", "temp"] {
             host.remote.make_dir(&root.join(name)).await?;
         }
-        let program = sut.as_ref().map(|sut| sut.on(host));
-        sites.push(Site::new(host, probe, program, root));
+        let seat = match sites.is_empty() {
+            true => Seat::First,
+            false => Seat::Second,
+        };
+        let site = Site::new(host, seat, probe, provided, root);
+        provide::files(&request.adapter, &site).await?;
+        sites.push(site);
     }
     Ok(Arc::new(World {
         run: folder.run.clone(),
@@ -136,14 +146,13 @@ impl Undo {
     }
 }
 
-/// The probe, and the program under test where the adapter says how it is built.
+/// The probe, and the program under test where it is built, or the user brought it.
 async fn programs(request: &Request, sink: &EventSink) -> Result<(Program, Option<Program>)> {
     let mut found = Vec::new();
-    let sut = request
-        .adapter
-        .build
-        .as_ref()
-        .map(|build| (build.package.as_str(), build.binary.as_str()));
+    let sut = match &request.adapter.source {
+        Source::Built(build) => Some((build.package.as_str(), build.binary.as_str())),
+        Source::Named | Source::Found(_) => None,
+    };
     for (package, name) in std::iter::once((PROBE, PROBE)).chain(sut) {
         let on_progress = |progress: build::BuildProgress| {
             sink.send(EventKind::Progress {
@@ -163,6 +172,11 @@ async fn programs(request: &Request, sink: &EventSink) -> Result<(Program, Optio
         let ours = |dir: &&Path| name != PROBE || dir.join(name).is_file();
         let bin_dir = request.bin_dir.as_deref().filter(ours);
         let path = build::program(&wanted, bin_dir, &on_progress).await?;
+        found.push(Program::at(name, &path)?);
+    }
+    if let (Source::Found(find), Some(dir)) = (&request.adapter.source, &request.bin_dir)
+        && let Some((name, path)) = provide::brought(find, dir)
+    {
         found.push(Program::at(name, &path)?);
     }
     let mut found = found.into_iter();

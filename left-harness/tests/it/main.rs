@@ -8,4 +8,5 @@ mod interrupted;
 mod kept;
 mod main_job;
 mod places;
+mod second_sut;
 mod trouble;
