@@ -200,6 +200,71 @@ fn two_intervals_longer_than_the_patience_of_the_scenario_prove_nothing() {
     );
 }
 
+#[test]
+fn rounds_that_only_say_hello_do_not_keep_a_trigger_waiting_for_ever() {
+    if !installed() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.write(
+        "never.toml",
+        r#"
+about = "The kill is aimed beyond the end of what is sent."
+seed  = 1
+step = [
+  { start = ["a", "b"] },
+  { together = [
+    { write = { on = "a", path = "f", size = "1MiB" } },
+    { kill  = { on = "a", when = { sent = "100MiB" } } },
+  ] },
+]
+[expect]
+trees = "identical"
+"#,
+    );
+    let ran = bench.run(&["never.toml", "--sut", "rsync"]);
+    assert_eq!(ran.code, 4, "{}", ran.all());
+    assert!(ran.stdout.contains("never fired"), "{}", ran.all());
+}
+
+#[test]
+fn a_program_that_the_user_brings_is_used_instead_of_the_one_that_is_found() {
+    if !installed() {
+        return;
+    }
+    let bench = Bench::new();
+    // It shows itself in the log, which a program of the host would not.
+    let script = "#!/bin/sh\necho brought by hand\nexec rsync \"$@\"\n";
+    std::fs::create_dir(bench.path("bin")).expect("a folder can be made");
+    bench.write("bin/rsync", script);
+    changed(&bench, &[]);
+    let ran = bench.run(&["scenario.toml", "--sut", "changed", "--bin-dir", "bin"]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    let folder = ran.result.as_ref().expect("a run was made")["folder"].clone();
+    let folder = bench.path(folder.as_str().expect("the folder is named"));
+    let log = std::fs::read_to_string(folder.join("logs/b-1.log")).expect("a log was fetched");
+    assert!(log.contains("brought by hand"), "{log}");
+}
+
+#[test]
+fn a_code_that_the_adapter_calls_clean_is_no_reason_for_a_warning() {
+    let bench = Bench::new();
+    let deed = "\"$@\" & pid=$!\ntrap 'kill -TERM $pid; wait $pid; exit 20' TERM\nwait $pid";
+    bench.left_under("odd", deed);
+    bench.write("scenario.toml", ONE_FILE);
+    let warned = |bench: &Bench| {
+        let ran = bench.run(&["scenario.toml", "--sut", "odd"]);
+        assert_eq!(ran.code, 0, "{}", ran.all());
+        ran.all()
+            .contains("ended with exit code 20 when it was asked to end")
+    };
+    assert!(warned(&bench));
+    let adapter = std::fs::read_to_string(bench.path("suts/odd.toml")).expect("it was written");
+    let clean = adapter.replace("[stop]", "[stop]\ncodes = [0, 20]");
+    bench.write("suts/odd.toml", &clean);
+    assert!(!warned(&bench));
+}
+
 /// Of everything in `src`, only the default of the command line may be the name of a
 /// program under test: what knows one by name treats it unlike others.
 #[test]
