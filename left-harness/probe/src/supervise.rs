@@ -20,6 +20,7 @@ use rustix::process::{Signal, WaitOptions, WaitStatus, wait};
 
 use crate::args::Args;
 use crate::fail::{Doing, Fail, Result};
+use crate::family;
 use crate::hold::SELF;
 use crate::process;
 
@@ -29,6 +30,8 @@ const ENDING: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUI
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The same where it does not, and while those who were asked to end are waited for.
 const LOOK_OFTEN: Duration = Duration::from_millis(10);
+/// So long the others have to end when one of them has ended by itself.
+const UNASKED_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is to be run.
 pub struct Spec {
@@ -82,11 +85,11 @@ pub fn supervise(spec: &Spec) -> Result<()> {
     let last = match live(spec, &asked, &mut family) {
         Ok(last) => last,
         Err(fail) => {
-            family.end(Signal::TERM);
+            family.end(&asked);
             return Err(fail);
         }
     };
-    family.end(asked.signal().unwrap_or(Signal::TERM));
+    family.end(&asked);
     // Asked to end, we end as the companion does; it is what others call the program.
     match last.or_else(|| family.companion.and_then(|companion| companion.ended)) {
         Some(status) => end_like(status),
@@ -212,11 +215,20 @@ impl Family {
     }
 
     /// Asks everything below us to end, also what is born meanwhile, and returns when
-    /// nobody is left. Who holds us has the patience, and kills us when it ends.
-    fn end(&mut self, signal: Signal) {
+    /// nobody is left. Where somebody asked us to end, theirs is the patience: whoever
+    /// holds us kills us when it is at its end. Where nobody did, nobody waits for us, and
+    /// it must not stay hidden for long that one of us has ended.
+    fn end(&mut self, asked: &Asked) {
+        let signal = asked.signal().unwrap_or(Signal::TERM);
+        let deadline = Instant::now() + UNASKED_PATIENCE;
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let mut told = BTreeSet::new();
         while self.reap() {
+            if asked.signal().is_none() && Instant::now() >= deadline {
+                eprintln!("left-harness-probe supervise: the others did not end and are killed");
+                family::end();
+                return;
+            }
             let living = process::descendants(own);
             for (pid, start_time) in &living {
                 if told.insert((*pid, *start_time)) {

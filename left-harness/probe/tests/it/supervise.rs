@@ -105,6 +105,17 @@ fn a_round_that_fails_ends_it_with_the_same_code_and_takes_the_companion_along()
 }
 
 #[test]
+fn a_companion_that_does_not_want_to_end_cannot_hide_that_a_round_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let deaf = "trap '' TERM; echo $$ >$D/companion; while :; do sleep 0.05; done";
+    let round = "while ! [ -s $D/companion ]; do sleep 0.01; done; exit 7";
+    let talk = supervised(dir.path(), &["--every-ms", "10"], round, Some(deaf));
+    talk.hears(&["\"started\":true"]);
+    talk.hears(&["\"exited\":true", "\"code\":7", "\"left_behind\":0"]);
+    assert!(!lives(pid_in(dir.path(), "companion")));
+}
+
+#[test]
 fn a_crash_of_the_companion_is_seen_as_what_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let companion = "sleep 0.1; kill -SEGV $$";
