@@ -96,12 +96,19 @@ enum Cause {
     LeaseLapsed,
 }
 
-/// The last that was seen of what it used.
+/// What it used, with all below it.
 #[derive(Default)]
 struct Usage {
+    /// Of the largest process that was seen.
     peak_kib: Option<u64>,
     user_ms: u64,
     system_ms: u64,
+}
+
+impl Usage {
+    fn saw(&mut self, peak_kib: Option<u64>) {
+        self.peak_kib = self.peak_kib.max(peak_kib);
+    }
 }
 
 impl Held {
@@ -235,12 +242,10 @@ impl Held {
     }
 
     fn look(&mut self) {
-        if let Some(peak) = process::peak_kib(self.pid) {
-            self.usage.peak_kib = Some(peak);
-        }
-        if let Some(stat) = process::stat(self.pid) {
-            self.usage.user_ms = stat.user_ms;
-            self.usage.system_ms = stat.system_ms;
+        self.usage.saw(process::peak_kib(self.pid));
+        let own = std::process::id() as i32;
+        for (pid, _) in process::descendants(own) {
+            self.usage.saw(process::peak_kib(pid));
         }
     }
 
@@ -263,9 +268,7 @@ impl Held {
 
     /// Ends when the death is certain.
     fn kill(&mut self) {
-        if let Some(peak) = process::peak_kib(self.pid) {
-            self.usage.peak_kib = Some(peak);
-        }
+        self.usage.saw(process::peak_kib(self.pid));
         let killed = Instant::now();
         // It is our child and not reaped, so its pid is its own; failing means it has ended already.
         let _ = process::signal(self.pid, self.start_time, self.fd.as_ref(), Signal::KILL);
@@ -286,10 +289,6 @@ impl Held {
 
     /// The process has ended or is about to: takes leave of it and of all it leaves behind.
     fn end(mut self, cause: Cause, control: Control, status: Status) -> Result<()> {
-        if let Some(stat) = process::stat(self.pid) {
-            self.usage.user_ms = stat.user_ms;
-            self.usage.system_ms = stat.system_ms;
-        }
         let ended = loop {
             match waitpid(Pid::from_raw(self.pid), WaitOptions::empty()) {
                 Ok(Some((_, ended))) => break Some(ended),
@@ -298,6 +297,10 @@ impl Held {
             }
         };
         let family = family::end();
+        // By now the kernel has added up the times of all that ever were below us.
+        if let Some(stat) = process::stat(std::process::id() as i32) {
+            (self.usage.user_ms, self.usage.system_ms) = stat.children_ms;
+        }
         let mut line = Line::new()
             .yes("exited")
             .maybe("code", ended.and_then(WaitStatus::exit_status))

@@ -13,6 +13,7 @@ mod control;
 mod digest;
 mod fail;
 mod family;
+mod find;
 mod guard;
 mod hold;
 mod holder;
@@ -23,6 +24,7 @@ mod process;
 mod relay;
 mod remove;
 mod stage;
+mod supervise;
 mod undo;
 mod write;
 
@@ -67,6 +69,9 @@ wire
                        orders, each after a number: renew, join TOKEN ADDR:PORT,
                        arm ID BYTES hold|flow, noticed ID, stand ID, release ID,
                        cut, heal, count, end
+  supervise --every-ms MS [--code N]... --round WORD... [-- ARGV...]
+                                              a command again and again, beside ARGV
+  find NAME...                                where the first of them is on this host
 ";
 
 /// Ten minutes; a lease protects against a harness that is gone, not against a slow one.
@@ -128,6 +133,17 @@ fn prepare(verb: &str, given: impl Iterator<Item = OsString>) -> Result<Work> {
                 "end" => Ok(Box::new(move || look::run::end(&id, io::stdout()))),
                 _ => Ok(Box::new(move || look::run::run(&id, io::stdout()))),
             }
+        }
+        "find" => {
+            let args = Args::parse(given, &[], &[])?;
+            let (first, rest) = args.first_and_rest("NAME")?;
+            let mut names = vec![first.into_os_string()];
+            names.extend_from_slice(rest);
+            Ok(Box::new(move || find::find(&names, &mut io::stdout())))
+        }
+        "supervise" => {
+            let spec = supervise::Spec::read(given)?;
+            Ok(Box::new(move || supervise::supervise(&spec)))
         }
         "look tree" | "look blocks" | "look parts" | "look arrives" => prepare_look(verb, given),
         "write" | "tree" | "overwrite" => prepare_write(verb, given),

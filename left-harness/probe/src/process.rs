@@ -22,6 +22,8 @@ pub struct Stat {
     pub user_ms: u64,
     /// Time the kernel spent for it.
     pub system_ms: u64,
+    /// Both of its children that it has taken leave of, and of theirs.
+    pub children_ms: (u64, u64),
 }
 
 /// Looks at a process; `None` when there is none.
@@ -41,6 +43,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         parent: fields.get(1)?.parse().ok()?,
         user_ms: number(14)? * TICK_MS,
         system_ms: number(15)? * TICK_MS,
+        children_ms: (number(16)? * TICK_MS, number(17)? * TICK_MS),
         start_time: number(22)?,
     })
 }
@@ -262,10 +265,11 @@ mod tests {
 
     #[test]
     fn a_program_may_be_named_like_the_table_itself() {
-        let text = b"42 (a) S 1 (b) Z 7 42 42 0 -1 4194560 1 2 3 4 150 25 0 0 20 0 1 0 98765 1 2 3";
+        let text = b"42 (a) S 1 (b) Z 7 42 42 0 -1 4194560 1 2 3 4 150 25 7 8 20 0 1 0 98765 1 2 3";
         let stat = parse_stat(text).unwrap();
         assert_eq!((stat.state, stat.parent, stat.start_time), ('Z', 7, 98765));
         assert_eq!((stat.user_ms, stat.system_ms), (1500, 250));
+        assert_eq!(stat.children_ms, (70, 80));
     }
 
     #[test]

@@ -196,6 +196,23 @@ impl Probe {
         Ok(capabilities)
     }
 
+    /// Where the first of these programs is on the host, if one of them is there.
+    pub async fn find(&self, names: &[String]) -> Result<Option<PathBuf>, ProbeError> {
+        let argv = std::iter::once("find".to_owned()).chain(names.iter().cloned());
+        let mut talk = self.talk(argv.collect(), LOOK_DEADLINE).await?;
+        let line = talk.needed_line().await?;
+        let found = line.found.map(PathBuf::from);
+        if !line.end {
+            return Err(talk.nonsense("no end"));
+        }
+        // A relative one would be another program wherever it is started.
+        if found.as_ref().is_some_and(|place| !place.is_absolute()) {
+            return Err(talk.nonsense("it found a program at no full path"));
+        }
+        talk.end().await?;
+        Ok(found)
+    }
+
     /// Everything below `root`; names of `skip` directly below it are left out.
     pub async fn tree(
         &self,

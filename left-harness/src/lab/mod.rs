@@ -56,6 +56,11 @@ impl Source {
         }
     }
 
+    /// Whether each host has addresses and ports that are its alone.
+    pub fn gives_own_network(&self) -> bool {
+        matches!(self, Self::Netns(_))
+    }
+
     /// What its hosts are, by `uname -m`, where that is known before they are there.
     pub fn machine(&self) -> Option<&'static str> {
         match self {

@@ -19,6 +19,7 @@ pub mod observe;
 pub mod phase;
 pub mod process;
 pub mod programs;
+pub mod provide;
 pub mod settle;
 pub mod site;
 pub mod steps;
@@ -96,10 +97,22 @@ impl Request {
         }
     }
 
-    /// Why this build or this lab cannot carry the scenario, if so.
+    /// Why this build, this program or this lab cannot carry the scenario, if so.
     pub fn skip_reason(&self) -> Option<String> {
         if let Some((line, word)) = self.case.needs_unbuilt() {
             return Some(format!("this build cannot `{word}` yet (line {line})"));
+        }
+        let name = &self.adapter.name;
+        let first = self.scenario.hosts.first();
+        let first = first.map_or("", |host| host.name.as_str());
+        if let Some(what) = self.adapter.promise.broken_by(&self.case, first) {
+            return Some(format!("{name} does not promise to {what}"));
+        }
+        if self.adapter.needs_own_network && !self.lab.gives_own_network() {
+            let lab = self.lab.name();
+            return Some(format!(
+                "{name} needs its own network, which the {lab} lab does not give its hosts"
+            ));
         }
         self.lab.skip_reason(&self.scenario, &self.case)
     }

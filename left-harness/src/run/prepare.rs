@@ -13,6 +13,7 @@ use super::leases::Leases;
 use super::leftovers;
 use super::phase::Phase;
 use super::programs::{Programs, Stock};
+use super::provide;
 use super::site::Site;
 use super::world::World;
 use crate::check::text::size_text;
@@ -20,6 +21,7 @@ use crate::event::{EventKind, Unit};
 use crate::host::probe::Probe;
 use crate::lab::Lab;
 use crate::report::EventSink;
+use crate::sut::adapter::Seat;
 use crate::sut::build;
 use crate::sut::deploy::{deploy, remove_unused};
 use crate::sut::machine;
@@ -93,7 +95,10 @@ pub(super) async fn world(
     let phase = Phase::begin(sink, "deploy");
     let deployed = deploy_all(&lab, &programs, sink).await;
     let (probes, _) = phase.ended(deployed, |(_, note)| note.clone())?;
-    for (host, probe) in lab.hosts.iter().zip(&probes) {
+    let mut provided = Vec::new();
+    for ((host, probe), programs) in lab.hosts.iter().zip(&probes).zip(&programs) {
+        let deployed = programs.sut.as_ref().map(|sut| sut.on(host));
+        provided.push(provide::provided(&request.adapter, probe, deployed).await?);
         // What cannot be tidied up harms nobody.
         if let Err(error) = leftovers::remove(host, probe).await {
             sink.warn(format!("cannot tidy up host {}: {error:#}", host.name));
@@ -102,7 +107,7 @@ pub(super) async fn world(
 
     undo.register(sink);
     let mut sites = Vec::new();
-    for ((host, probe), programs) in lab.hosts.iter().zip(probes).zip(programs) {
+    for ((host, probe), provided) in lab.hosts.iter().zip(probes).zip(provided) {
         let root = host.home.join(format!("run-{}", folder.run));
         undo.leases.folder(&probe, &root, &folder.run).await?;
         let ground = match &host.disk {
@@ -120,8 +125,13 @@ pub(super) async fn world(
         ] {
             host.remote.make_dir(&folder).await?;
         }
-        let program = programs.sut.as_ref().map(|sut| sut.on(host));
-        sites.push(Site::new(host, probe, program, root, ground));
+        let seat = match sites.is_empty() {
+            true => Seat::First,
+            false => Seat::Second,
+        };
+        let site = Site::new(host, seat, probe, provided, root, ground);
+        provide::files(&request.adapter, &site).await?;
+        sites.push(site);
     }
     Ok(Arc::new(World {
         run: folder.run.clone(),

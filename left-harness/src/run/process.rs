@@ -11,7 +11,6 @@ use super::site::Site;
 use super::world::World;
 use crate::event::EventKind;
 use crate::host::probe::{Exited, Held, HoldSpec, Readiness};
-use crate::sut::adapter::Ready;
 
 /// The longest a program may take until it is ready.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -30,10 +29,11 @@ impl World {
                 self.adapter.name
             )));
         }
-        let listens = self.adapter.ready == Ready::Listening;
+        let listens = self.adapter.listens(site.seat);
+        let probe = site.probe.path.to_string_lossy();
         let spec = HoldSpec {
             dir: site.hold_dir(site.next_start()),
-            argv: self.adapter.argv(&site.places()),
+            argv: self.adapter.argv(site.seat, &site.places(), &probe),
             env: vec![("LEFT_HARNESS_RUN".into(), self.run.clone())],
             cwd: Some(site.state()),
             listen: listens.then_some(site.listen.port()),
@@ -98,7 +98,8 @@ impl World {
             .with_details(details));
         }
         // What a code means is the program's own affair; a user should see it.
-        if exited.code.is_some_and(|code| code != 0) {
+        let clean = |code| stop.codes.iter().any(|known| i32::from(*known) == code);
+        if exited.code.is_some_and(|code| !clean(code)) {
             self.sink.warn(format!(
                 "{} on {name} ended with {} when it was asked to end by SIG{}",
                 self.adapter.name,

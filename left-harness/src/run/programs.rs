@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
+use super::provide;
 use crate::lab::Probes;
-use crate::sut::adapter::Adapter;
+use crate::sut::adapter::{Adapter, Source};
 use crate::sut::build::{self, BuildProgress, PROBE};
 use crate::sut::deploy::Program;
 
@@ -17,7 +18,7 @@ use crate::sut::deploy::Program;
 pub struct Programs {
     /// The harness's own helper.
     pub probe: Program,
-    /// The program under test, where the adapter says how it is built.
+    /// The program under test, where it is built, or the user brought it.
     pub sut: Option<Program>,
 }
 
@@ -65,11 +66,10 @@ impl<'a> Stock<'a> {
 
     async fn find(&self, machine: &str) -> Result<Programs> {
         let mut found = Vec::new();
-        let sut = self
-            .adapter
-            .build
-            .as_ref()
-            .map(|build| (build.package.as_str(), build.binary.as_str()));
+        let sut = match &self.adapter.source {
+            Source::Built(build) => Some((build.package.as_str(), build.binary.as_str())),
+            Source::Named | Source::Found(_) => None,
+        };
         for (package, name) in std::iter::once((PROBE, PROBE)).chain(sut) {
             let wanted = build::Wanted {
                 package,
@@ -78,6 +78,11 @@ impl<'a> Stock<'a> {
             };
             let progress = |progress| (self.on_progress)(name, progress);
             let path = build::program(&wanted, self.bin_dir, &progress).await?;
+            found.push(Program::at(name, &path)?);
+        }
+        if let (Source::Found(find), Some(dir)) = (&self.adapter.source, self.bin_dir)
+            && let Some((name, path)) = provide::brought(find, dir)
+        {
             found.push(Program::at(name, &path)?);
         }
         let mut found = found.into_iter();

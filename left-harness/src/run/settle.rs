@@ -20,6 +20,7 @@ const LOOK_MAX: Duration = Duration::from_secs(5);
 /// Looking may take this share of the time at most: it competes with the program.
 const LOOK_SHARE: u32 = 10;
 
+/// A program that works by interval is given two of them, however short `quiet` is.
 /// Ends well when the manifests are equal and unchanged and the link is silent, less
 /// the program's keep-alive, for `quiet`; ends badly at `within`, or when a program
 /// that must run dies.
@@ -27,6 +28,15 @@ const LOOK_SHARE: u32 = 10;
 /// # Errors
 /// A failure that shows what differs or that traffic goes on.
 pub async fn settle(world: &Arc<World>, within: Duration, quiet: Duration) -> StepResult {
+    let quiet = world.adapter.quiet.lasts(quiet);
+    if quiet >= within {
+        return Err(Halt::inconclusive(format!(
+            "{} looks for changes so seldom that it counts as quiet after {} s, and `within` is {} s",
+            world.adapter.name,
+            quiet.as_secs_f64(),
+            within.as_secs_f64()
+        )));
+    }
     let begun = Instant::now();
     let mut state = Quiet::new(world).await?;
     loop {
@@ -98,6 +108,8 @@ impl Quiet {
     ) -> anyhow::Result<Option<String>> {
         let activity = world.lab.link.activity().await?;
         let moved = activity - self.activity;
+        let entries = manifests[0].entries.len() as u64;
+        let allowed = world.adapter.quiet.allows(self.since.elapsed(), entries);
         let why = if !alike(&manifests[0], &manifests[1]) {
             let names = [world.sites[0].name.as_str(), world.sites[1].name.as_str()];
             let different = compare(names, &manifests[0], &manifests[1])
@@ -109,7 +121,7 @@ impl Quiet {
             })
         } else if self.last != manifests {
             Some("the trees still change".into())
-        } else if moved > world.adapter.quiet_bytes {
+        } else if moved > allowed {
             Some(format!("{moved} bytes moved on the link"))
         } else {
             None

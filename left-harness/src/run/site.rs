@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
+use super::provide::Provided;
 use crate::host::probe::{Exited, Held, Probe};
 use crate::lab::Host;
-use crate::sut::adapter::Places;
+use crate::sut::adapter::{Places, Seat};
 
 /// A host's own folders in this run, and what runs there.
 pub struct Site {
@@ -14,8 +15,10 @@ pub struct Site {
     pub name: String,
     /// The probe on this host.
     pub probe: Probe,
-    /// Where the program lies; `None` for one that the adapter finds by itself.
-    pub program: Option<PathBuf>,
+    /// Its place in the scenario's order.
+    pub seat: Seat,
+    /// What the program finds there.
+    pub provided: Provided,
     /// The run's folder on this host; all others are in it.
     pub root: PathBuf,
     /// Where the share lies, and beside it what is renamed into it.
@@ -40,15 +43,17 @@ impl Site {
     /// A host on which nothing runs yet.
     pub fn new(
         host: &Host,
+        seat: Seat,
         probe: Probe,
-        program: Option<PathBuf>,
+        provided: Provided,
         root: PathBuf,
         ground: PathBuf,
     ) -> Self {
         Self {
             name: host.name.clone(),
+            seat,
             probe,
-            program,
+            provided,
             root,
             ground,
             listen: host.listen,
@@ -81,9 +86,10 @@ impl Site {
     pub fn places(&self) -> Places {
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
         Places {
-            bin: self.program.clone().map(text).unwrap_or_default(),
+            bin: self.provided.program.clone().map(text).unwrap_or_default(),
             share: text(self.share()),
             state: text(self.state()),
+            uid: self.provided.uid.clone(),
             listen: self.listen,
             peer: self.peer,
         }

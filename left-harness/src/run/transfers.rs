@@ -78,17 +78,32 @@ pub async fn figures(world: &World) -> anyhow::Result<()> {
     }
     for site in &world.sites {
         let exits = site.exits();
+        let busy: Duration = exits.iter().map(|exited| exited.user + exited.system).sum();
+        if !exits.is_empty() {
+            let (seconds, all) = (busy.as_secs_f64(), of(world, " of all its processes"));
+            let name = format!("processor time {}", site.name);
+            world.figure(name, seconds, "s", format!("{seconds:.2} s{all}"));
+        }
         let peak = exits.iter().filter_map(|exited| exited.max_rss_kib).max();
         if let Some(peak) = peak.map(|kib| kib as f64 * 1024.0) {
+            let largest = of(world, " of the largest of its processes");
             bytes(
                 world,
                 format!("peak memory {}", site.name),
                 peak,
-                size(peak),
+                size(peak) + largest,
             );
         }
     }
     Ok(())
+}
+
+/// Whom a figure is of, where that is a question.
+fn of<'t>(world: &World, text: &'t str) -> &'t str {
+    match world.adapter.works_by_rounds() {
+        true => text,
+        false => "",
+    }
 }
 
 fn bytes(world: &World, name: String, value: f64, text: String) {

@@ -263,7 +263,9 @@ async fn stalled(world: &World) -> Result<(), Halt> {
         still += LOOK;
         let now = world.lab.link.activity().await?;
         // A file that is still being made has yet to be sent.
-        if now - last > world.adapter.quiet_bytes || world.is_injecting() {
+        let entries = world.model().versions().count() as u64;
+        let allowed = world.adapter.quiet.allows(still, entries);
+        if now - last > allowed || world.is_injecting() {
             last = now;
             still = Duration::ZERO;
         }

@@ -14,6 +14,7 @@ mod ledger;
 mod main_job;
 mod packet;
 mod places;
+mod second_sut;
 mod secrets;
 mod sshd;
 mod trouble;

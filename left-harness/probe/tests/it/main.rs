@@ -6,5 +6,6 @@ mod hold;
 mod look;
 mod relay;
 mod run;
+mod supervise;
 mod talk;
 mod write;

@@ -32,6 +32,7 @@ pub(super) struct Line {
     ctime_s: Option<i64>,
     ctime_ns: Option<u32>,
     problem: Option<String>,
+    pub(super) found: Option<String>,
     version: Option<String>,
     pub(super) end: bool,
     pub(super) block: Option<u64>,

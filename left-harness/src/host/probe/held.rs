@@ -44,9 +44,10 @@ pub struct Exited {
     pub code: Option<i32>,
     /// When it was killed: `KILL`.
     pub signal: Option<String>,
-    /// The most memory it was seen with, looked at every 50 ms and before each signal.
+    /// The most memory that it, or one it started, was seen with, looked at every 50 ms
+    /// and at its kill.
     pub max_rss_kib: Option<u64>,
-    /// Time in its own code.
+    /// Time in its own code; with all it started, as the kernel added it up.
     pub user: Duration,
     /// Time in the kernel.
     pub system: Duration,

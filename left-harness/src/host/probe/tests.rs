@@ -484,3 +484,25 @@ async fn an_undo_that_fails_or_hangs_is_told_with_its_complaint() {
         assert!(why.contains(words), "{why}");
     }
 }
+
+#[tokio::test]
+async fn a_program_is_found_by_the_first_name_that_is_one() {
+    let names = ["no-such-program", "sh"].map(str::to_owned);
+    let found = probe()
+        .find(&names)
+        .await
+        .unwrap()
+        .expect("every host has sh");
+    assert!(found.is_absolute() && found.ends_with("sh"), "{found:?}");
+    assert_eq!(probe().find(&names[..1]).await.unwrap(), None);
+    let relative = vec![
+        Said::Stdout(b"{\"found\":\"bin/sh\",\"end\":true}\n".to_vec()),
+        Said::Exit(crate::host::remote::Exit::Code(0)),
+    ];
+    let probe = Probe::new(Arc::new(Scripted(Mutex::new(relative))), "/probe");
+    let error = probe.find(&names).await.unwrap_err().to_string();
+    assert!(
+        error.ends_with("it found a program at no full path"),
+        "{error}"
+    );
+}

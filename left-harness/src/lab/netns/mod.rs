@@ -43,9 +43,9 @@ pub const NAME: &str = "netns";
 /// The account in the hosts. The name is the host's own affair.
 pub const USER: &str = "left-harness";
 
-/// Its number where the harness is root: an unprivileged one that no distribution gives
-/// away.
-const ROOTS_ACCOUNT: u32 = 64_042;
+/// Its number where the harness is root: an unprivileged one in a range that neither
+/// distributions nor systemd give away (60578 to 61183).
+const ROOTS_ACCOUNT: u32 = 60_942;
 
 /// Where the program under test listens; each host has all ports to itself.
 const PORT: u16 = 21_000;
@@ -124,16 +124,22 @@ pub async fn up(
     let slot: Arc<Mutex<Option<Init>>> = Arc::default();
     let ending = slot.clone();
     teardown.push("end the namespaces", DOWN_DEADLINE, async move {
-        let init = ending.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match init {
-            Some(init) => tokio::task::spawn_blocking(move || init.end()).await?,
+        let end = move || match ending.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(init) => init.end(),
             None => Ok(()),
-        }
+        };
+        tokio::task::spawn_blocking(end).await?
     });
     let order = Order { hosts: orders };
-    let started = tokio::task::spawn_blocking(move || Init::start(&order, account, homes));
-    let (init, sockets) = started.await??;
-    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(init);
+    // The slot is filled in there: who is interrupted here undoes it all the same, and
+    // waits for it by its lock.
+    let started = tokio::task::spawn_blocking(move || {
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let (init, sockets) = Init::start(&order, account, homes)?;
+        *slot = Some(init);
+        Ok::<_, anyhow::Error>(sockets)
+    });
+    let sockets = started.await??;
 
     let mut up = Vec::new();
     let mut ends = Vec::new();
