@@ -32,6 +32,12 @@ Exit codes:
 pub enum Command {
     /// Run scenarios: build, deploy, inject, break, check, tear down
     Run(RunArgs),
+    /// The process in which a netns lab lives; the harness starts it
+    #[command(hide = true)]
+    NetnsInit,
+    /// The first process of a host of a netns lab
+    #[command(hide = true)]
+    NetnsHost,
     /// Check scenarios for mistakes without running them
     Check {
         /// Scenario files, or folders of them
@@ -74,7 +80,7 @@ pub struct RunArgs {
     /// Where the folder of each run is made
     #[arg(long, default_value = "runs", value_name = "DIR")]
     pub out: PathBuf,
-    /// Where the hosts' folders of the local lab lie [default: the user's cache folder]
+    /// Where the hosts' folders of the local and netns labs lie [default: the user's cache folder]
     #[arg(long, value_name = "DIR")]
     pub lab_dir: Option<PathBuf>,
     /// Leave the run's folders on the hosts: always (--keep), or only when it did not pass (--keep=on-failure)
@@ -90,6 +96,8 @@ pub struct RunArgs {
 pub enum LabKind {
     /// Folders of this machine, each behind an SSH server inside the harness
     Local,
+    /// Network namespaces of this machine, each with a real SSH server and kernel network
+    Netns,
 }
 
 /// When the hosts' folders of a run stay.

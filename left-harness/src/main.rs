@@ -11,7 +11,7 @@ use clap::Parser;
 use left_harness::cli::{Cli, Command, LabKind, RunArgs, exit_code};
 use left_harness::collect::{self, Asked, Mistaken};
 use left_harness::event::Outcome;
-use left_harness::lab::{Source, local};
+use left_harness::lab::{Source, local, netns, places};
 use left_harness::report::{self, Closing};
 use left_harness::run::folder::RunFolder;
 use left_harness::run::interrupt::Interrupt;
@@ -29,6 +29,8 @@ fn main() -> ExitCode {
         Command::Check { scenarios } => check(&scenarios),
         Command::List { scenarios, sut } => list(&scenarios, &sut),
         Command::Run(args) => run_all(&args),
+        Command::NetnsInit => netns::init::run(&standard_input()).map(|()| 0),
+        Command::NetnsHost => netns::host::run().map(|()| 0),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -43,6 +45,13 @@ fn main() -> ExitCode {
             }
         },
     }
+}
+
+/// What this process was given as its standard input.
+fn standard_input() -> std::os::fd::OwnedFd {
+    std::os::fd::AsFd::as_fd(&std::io::stdin())
+        .try_clone_to_owned()
+        .expect("standard input is open")
 }
 
 fn check(paths: &[PathBuf]) -> Result<u8> {
@@ -100,12 +109,14 @@ fn run_all(args: &RunArgs) -> Result<u8> {
 
 /// The lab that was asked for, and where its hosts' folders lie.
 fn source(kind: LabKind, lab_dir: Option<&Path>) -> Result<Source> {
-    match kind {
-        LabKind::Local => Ok(Source::Local(match lab_dir {
-            Some(dir) => dir.to_owned(),
-            None => local::default_dir()?,
-        })),
-    }
+    let dir = |name: &str| match lab_dir {
+        Some(dir) => Ok(dir.to_owned()),
+        None => Ok::<_, anyhow::Error>(places::cache_dir()?.join(name)),
+    };
+    Ok(match kind {
+        LabKind::Local => Source::Local(dir(local::NAME)?),
+        LabKind::Netns => Source::Netns(dir(netns::NAME)?),
+    })
 }
 
 fn requests(scenarios: &[Arc<Scenario>], args: &RunArgs, lab: &Source) -> Result<Vec<Request>> {

@@ -118,7 +118,8 @@ pub fn guard(spec: Spec) -> Result<()> {
     Ok(())
 }
 
-fn healed(done: Result<()>) -> Line {
+/// The last words of a guard that has done what it could.
+pub fn healed(done: Result<()>) -> Line {
     match done {
         Ok(()) => Line::new().yes("healed"),
         Err(fail) => Line::new().no("healed").text("why", &fail.0),

@@ -74,6 +74,14 @@ impl Line {
         self
     }
 
+    /// `"key":true` or `"key":false`
+    pub fn truth(self, key: &str, value: bool) -> Self {
+        match value {
+            true => self.yes(key),
+            false => self.no(key),
+        }
+    }
+
     /// The finished line with its end.
     pub fn end(mut self) -> String {
         self.0.push_str("}\n");

@@ -7,6 +7,7 @@
 mod args;
 mod beneath;
 mod bridge;
+mod caps;
 mod content;
 mod control;
 mod digest;
@@ -19,8 +20,10 @@ mod json;
 mod lease;
 mod look;
 mod process;
+mod relay;
 mod remove;
 mod stage;
+mod undo;
 mod write;
 
 use std::ffi::{OsStr, OsString};
@@ -39,10 +42,13 @@ left-harness-probe VERB …: answers in JSON Lines
 look
   digest FILE...                              size and BLAKE3 of files
   self                                        version and BLAKE3 of this program
+  caps FOLDER                                 what this host can do
   look tree ROOT [--quick] [--skip NAME]...   all that is below ROOT, sorted
   look blocks FILE --block N                  BLAKE3 of each block of N bytes
   look parts ROOT GLOB...                     names that match, size, allocated
   look arrives ROOT --within MS               waits for the contents named on stdin
+  look run ID                                 processes of a run, with their ports
+  end ID                                      kills those that are not probes
 write
   write DEST --seed S --size N --temp T [--mode 644]
         [--content random|text|zeros] [--in-place]
@@ -53,7 +59,14 @@ hold
        [--nofile N] -- ARGV...                orders: renew, signal NAME, kill
   guard --dir D --id ID --lease-ms MS [--make]
                                               orders: renew, heal, dismiss
+  guard --undo --dir D --lease-ms MS --within-ms MS -- ARGV...
+                                              the same for the undo of a fault
   ctl --dir D                                 talks to a hold or guard again
+wire
+  relay --data ADDR:PORT --lease-ms MS [--rate BYTES] [--delay-us US]
+                       orders, each after a number: renew, join TOKEN ADDR:PORT,
+                       arm ID BYTES hold|flow, noticed ID, stand ID, release ID,
+                       cut, heal, count, end
 ";
 
 /// Ten minutes; a lease protects against a harness that is gone, not against a slow one.
@@ -103,10 +116,36 @@ fn prepare(verb: &str, given: impl Iterator<Item = OsString>) -> Result<Work> {
             Args::parse(given, &[], &[])?.none()?;
             Ok(Box::new(|| digest::own(&mut io::stdout())))
         }
+        "caps" => {
+            let folder = Args::parse(given, &[], &[])?.one("FOLDER")?;
+            Ok(Box::new(move || caps::caps(&folder, io::stdout())))
+        }
+        "look run" | "end" => {
+            let id = Args::parse(given, &[], &[])?.one("ID")?;
+            let id = id.to_str().filter(|id| !id.is_empty());
+            let id = id.ok_or_else(|| Fail("ID is not UTF-8".into()))?.to_owned();
+            match verb {
+                "end" => Ok(Box::new(move || look::run::end(&id, io::stdout()))),
+                _ => Ok(Box::new(move || look::run::run(&id, io::stdout()))),
+            }
+        }
         "look tree" | "look blocks" | "look parts" | "look arrives" => prepare_look(verb, given),
         "write" | "tree" | "overwrite" => prepare_write(verb, given),
         "hold" | "guard" | "ctl" | "holder" | "guardian" | "exec-stage" => {
             prepare_hold(verb, given)
+        }
+        "relay" => {
+            let options = ["--data", "--lease-ms", "--rate", "--delay-us"];
+            let args = Args::parse(given, &[], &options)?;
+            args.none()?;
+            let data = args.text("--data")?.parse();
+            let spec = relay::Spec {
+                data: data.map_err(|_| Fail("--data is not ADDR:PORT".into()))?,
+                lease: lease(&args)?,
+                rate: args.number("--rate")?,
+                delay: Duration::from_micros(args.number("--delay-us")?.unwrap_or(0)),
+            };
+            Ok(Box::new(move || relay::relay(&spec)))
         }
         "" => Err(Fail("no verb is given; --help lists them".into())),
         _ => Err(Fail("no such verb; --help lists them".into())),
@@ -216,8 +255,12 @@ fn prepare_hold(verb: &str, given: impl Iterator<Item = OsString>) -> Result<Wor
             Ok(Box::new(move || bridge::reconnect(&folder)))
         }
         "guard" | "guardian" => {
-            let args = Args::parse(given, &["--make"], &["--dir", "--id", "--lease-ms"])?;
+            let options = ["--dir", "--id", "--lease-ms", "--within-ms"];
+            let args = Args::parse(given, &["--make", "--undo"], &options)?;
             args.none()?;
+            if args.has("--undo") {
+                return prepare_undo(verb, &args);
+            }
             let folder = PathBuf::from(args.needed("--dir")?);
             let make = args.has("--make");
             let spec = guard::Spec {
@@ -304,6 +347,33 @@ fn prepare_hold(verb: &str, given: impl Iterator<Item = OsString>) -> Result<Wor
             }))
         }
     }
+}
+
+fn prepare_undo(verb: &str, args: &Args) -> Result<Work> {
+    if args.after.is_empty() {
+        return Err(Fail("no program is given after --".into()));
+    }
+    let spec = undo::Spec {
+        folder: PathBuf::from(args.needed("--dir")?),
+        lease: lease(args)?,
+        within: Duration::from_millis(args.needed_number("--within-ms")?).min(LEASE_MAX),
+        argv: args.after.clone(),
+    };
+    if verb == "guardian" {
+        return Ok(Box::new(move || undo::guard(&spec)));
+    }
+    Ok(Box::new(move || {
+        let folder = hold::make_folder(&spec.folder)?;
+        let number = |time: Duration| OsString::from(time.as_millis().to_string());
+        let options = [
+            "--undo".into(),
+            "--lease-ms".into(),
+            number(spec.lease),
+            "--within-ms".into(),
+            number(spec.within),
+        ];
+        hold::start("guardian", &folder, &options, &spec.argv)
+    }))
 }
 
 fn held(args: &Args) -> Result<holder::Spec> {

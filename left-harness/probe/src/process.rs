@@ -1,6 +1,6 @@
 //! What /proc knows of a process.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Read;
 
@@ -168,30 +168,49 @@ pub fn listens(pids: &[i32], port: u16) -> bool {
     let Some(first) = pids.first() else {
         return false;
     };
-    let mut sockets = HashSet::new();
-    for table in ["tcp", "tcp6"] {
-        if let Ok(text) = fs::read_to_string(format!("/proc/{first}/net/{table}")) {
-            sockets.extend(text.lines().filter_map(|line| listening_inode(line, port)));
-        }
-    }
-    !sockets.is_empty() && pids.iter().any(|pid| holds_any(*pid, &sockets))
+    let mut sockets = listening(*first);
+    sockets.retain(|_, listening| *listening == port);
+    !sockets.is_empty() && pids.iter().any(|pid| holds_any(*pid, &sockets).is_some())
 }
 
-fn listening_inode(line: &str, port: u16) -> Option<String> {
+/// The TCP ports that a process listens on, sorted.
+pub fn listening_ports(pid: i32) -> Vec<u16> {
+    let mut sockets = listening(pid);
+    let mut ports = Vec::new();
+    while let Some((socket, port)) = holds_any(pid, &sockets) {
+        sockets.remove(&socket);
+        ports.push(port);
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// What is listened on in the network of a process, with the ports.
+fn listening(pid: i32) -> HashMap<String, u16> {
+    let tables =
+        ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/{pid}/net/{table}")));
+    let mut sockets = HashMap::new();
+    for table in tables.iter().flatten() {
+        sockets.extend(table.lines().filter_map(listening_inode));
+    }
+    sockets
+}
+
+fn listening_inode(line: &str) -> Option<(String, u16)> {
     const LISTEN: &str = "0A";
     let fields: Vec<_> = line.split_ascii_whitespace().collect();
-    let local_port = u16::from_str_radix(fields.get(1)?.rsplit(':').next()?, 16).ok()?;
-    (local_port == port && *fields.get(3)? == LISTEN)
-        .then(|| format!("socket:[{}]", fields.get(9).unwrap_or(&"")))
+    let port = u16::from_str_radix(fields.get(1)?.rsplit(':').next()?, 16).ok()?;
+    let socket = format!("socket:[{}]", fields.get(9)?);
+    (*fields.get(3)? == LISTEN).then_some((socket, port))
 }
 
-fn holds_any(pid: i32, sockets: &HashSet<String>) -> bool {
-    let Ok(fds) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return false;
-    };
-    fds.flatten()
-        .filter_map(|fd| fs::read_link(fd.path()).ok())
-        .any(|to| to.to_str().is_some_and(|to| sockets.contains(to)))
+fn holds_any(pid: i32, sockets: &HashMap<String, u16>) -> Option<(String, u16)> {
+    fs::read_dir(format!("/proc/{pid}/fd"))
+        .ok()?
+        .flatten()
+        .filter_map(|fd| fs::read_link(fd.path()).ok()?.to_str().map(str::to_owned))
+        .find_map(|to| sockets.get(&to).map(|port| (to.clone(), *port)))
 }
 
 /// The signals people send, by name.
@@ -250,17 +269,11 @@ mod tests {
     }
 
     #[test]
-    fn only_listening_sockets_of_the_port_count() {
+    fn only_listening_sockets_count() {
         let listen = "   0: 0100007F:5208 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000  0 12345 1 0";
-        assert_eq!(
-            listening_inode(listen, 21000).as_deref(),
-            Some("socket:[12345]")
-        );
-        assert_eq!(listening_inode(listen, 21001), None);
-        assert_eq!(
-            listening_inode(&listen.replace(" 0A ", " 01 "), 21000),
-            None
-        );
+        let found = listening_inode(listen);
+        assert_eq!(found, Some(("socket:[12345]".into(), 21000)));
+        assert_eq!(listening_inode(&listen.replace(" 0A ", " 01 ")), None);
     }
 
     #[test]

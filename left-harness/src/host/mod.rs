@@ -3,8 +3,11 @@
 //! In reading order: [`remote`] is the seam, all that the rest of the harness
 //! knows of a host, and [`probe`] speaks over it to the harness's helper there.
 //! [`ssh`] implements the seam: `door` gets in, `program` runs programs, `sftp` moves files,
-//! over the one socket that `wire` keeps from blocking; [`shell`] alone quotes.
-//! [`server`] is the other end, for labs without machines. No other module speaks
+//! over the one socket that `wire` keeps from blocking; [`shell`] alone quotes. What a door
+//! needs to know comes from [`config`] (where a host is), [`known_hosts`] and `host_key` (who
+//! it must be), `credential`, `key_file` and `ask` (who we are).
+//! [`server`] is the other end, for labs without machines, and [`client_config`] lets
+//! the user's own `ssh` in. No other module speaks
 //! SSH, and nothing here knows labs or programs under test.
 
 pub mod remote;
@@ -13,7 +16,16 @@ pub mod probe;
 
 pub mod ssh;
 
+pub mod config;
+
+pub mod known_hosts;
+mod pattern;
+
+mod ask;
+mod credential;
 mod door;
+mod host_key;
+mod key_file;
 mod program;
 mod sftp;
 
@@ -24,6 +36,8 @@ pub mod shell;
 pub mod keys;
 
 pub mod server;
+
+pub mod client_config;
 
 #[cfg(test)]
 pub(crate) mod local_remote;

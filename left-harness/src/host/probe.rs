@@ -5,20 +5,26 @@
 //! complaint, never a verdict about the program under test.
 
 mod answer;
+mod capable;
 mod conversation;
 mod guarded;
 mod held;
+mod relayed;
 
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-pub use self::answer::{Arrival, Blocks, Digest, Part, SelfDigest, Written, WrittenTree};
-pub use self::guarded::{GuardSpec, Guarded};
+pub use self::answer::{
+    Arrival, Blocks, Digest, Part, RunProcess, SelfDigest, Written, WrittenTree,
+};
+pub use self::capable::{Capabilities, Cgroup};
+pub use self::guarded::{GuardSpec, Guarded, UndoSpec};
 pub use self::held::{ArmedKill, Exited, Held, HoldSpec, Readiness};
+pub use self::relayed::{Point, Relay, RelayPlaces, RelaySpec, Relayed};
 
 use self::answer::hash_of;
 use self::conversation::Conversation;
@@ -28,8 +34,14 @@ use crate::scenario::{Content, How};
 
 /// Hashing a tree: hundreds of gigabytes at a gigabyte a second.
 const LOOK_DEADLINE: Duration = Duration::from_secs(600);
+/// A few files of /proc are read, and a list of modules.
+const CAPS_DEADLINE: Duration = Duration::from_secs(30);
+/// All of /proc is read, on a slow host with thousands of processes.
+const PROCESSES_DEADLINE: Duration = Duration::from_secs(30);
 /// A generated file of many gigabytes on a slow disk.
 const WRITE_DEADLINE: Duration = Duration::from_secs(1800);
+/// A folder of many files on a slow disk.
+const REMOVE_DEADLINE: Duration = Duration::from_secs(60);
 /// What an answer may take on top of the time it was asked to wait.
 const ANSWER_MARGIN: Duration = Duration::from_secs(10);
 
@@ -171,6 +183,19 @@ impl Probe {
         Ok(own)
     }
 
+    /// What the host can do; the space is that of `folder`, which need not be there yet.
+    pub async fn capabilities(&self, folder: &Path) -> Result<Capabilities, ProbeError> {
+        let argv = vec!["caps".into(), self.text(folder)?];
+        let asked = SystemTime::now();
+        let mut talk = self.talk(argv, CAPS_DEADLINE).await?;
+        let told = talk.needed_line_of().await?;
+        let answered = SystemTime::now();
+        let capabilities = Capabilities::of(told, asked, answered);
+        let capabilities = capabilities.map_err(|why| talk.nonsense(&why))?;
+        talk.end().await?;
+        Ok(capabilities)
+    }
+
     /// Everything below `root`; names of `skip` directly below it are left out.
     pub async fn tree(
         &self,
@@ -272,6 +297,34 @@ impl Probe {
         let arrival = Arrival::of(line).map_err(|why| talk.nonsense(&why))?;
         talk.end().await?;
         Ok(arrival)
+    }
+
+    /// The processes that are attributable to a run, the probe's own among them.
+    pub async fn run_processes(&self, run: &str) -> Result<Vec<RunProcess>, ProbeError> {
+        let argv = vec!["look".into(), "run".into(), run.to_owned()];
+        let mut talk = self.talk(argv, PROCESSES_DEADLINE).await?;
+        Ok(answer::run_processes(&mut talk).await?.0)
+    }
+
+    /// Kills those of them that are not the probe's own, exactly; tells which there
+    /// were.
+    pub async fn end_run(&self, run: &str) -> Result<Vec<RunProcess>, ProbeError> {
+        let argv = vec!["end".into(), run.to_owned()];
+        let mut talk = self.talk(argv, PROCESSES_DEADLINE).await?;
+        let (ended, stuck) = answer::run_processes(&mut talk).await?;
+        if stuck == 0 {
+            return Ok(ended);
+        }
+        let host = self.remote.name().to_owned();
+        let ended: Vec<_> = ended.iter().map(ToString::to_string).collect();
+        Err(ProbeError::Failed {
+            host,
+            doing: "end".into(),
+            why: format!(
+                "{stuck} processes of the run cannot be killed, of {}",
+                ended.join("; ")
+            ),
+        })
     }
 
     /// Generates a file. `on_bytes` hears of the bytes written so far.
@@ -421,7 +474,30 @@ impl Probe {
         argv.extend(["--id".into(), spec.id.clone()]);
         argv.extend(["--lease-ms".into(), spec.lease.as_millis().to_string()]);
         argv.extend(options);
-        Guarded::open(self.talk(argv, Duration::MAX).await?).await
+        Guarded::open(self.talk(argv, Duration::MAX).await?, REMOVE_DEADLINE).await
+    }
+
+    /// Keeps the undo of a fault: it is performed when it is healed or when the lease
+    /// lapses. To be called before the fault is injected.
+    pub async fn guard_undo(&self, spec: &UndoSpec) -> Result<Guarded, ProbeError> {
+        let mut argv = vec!["guard".into(), "--undo".into()];
+        argv.extend(["--dir".into(), self.text(&spec.dir)?]);
+        argv.extend(["--lease-ms".into(), spec.lease.as_millis().to_string()]);
+        argv.extend(["--within-ms".into(), spec.within.as_millis().to_string()]);
+        argv.push("--".into());
+        argv.extend(spec.argv.iter().cloned());
+        Guarded::open(self.talk(argv, Duration::MAX).await?, spec.within).await
+    }
+
+    /// Starts one end of a wire between two hosts.
+    pub async fn relay(&self, spec: &RelaySpec) -> Result<Relay, ProbeError> {
+        let mut argv = vec!["relay".into(), "--data".into(), spec.data.to_string()];
+        argv.extend(["--lease-ms".into(), spec.lease.as_millis().to_string()]);
+        if let Some(rate) = spec.rate {
+            argv.extend(["--rate".into(), rate.to_string()]);
+        }
+        argv.extend(["--delay-us".into(), spec.delay.as_micros().to_string()]);
+        Relay::open(self.talk(argv, Duration::MAX).await?, spec.lease).await
     }
 
     fn hold_argv(&self, spec: &HoldSpec) -> Result<Vec<String>, ProbeError> {

@@ -2,14 +2,16 @@
 //!
 //! It listens on loopback only, knows one key, and offers what a plain sshd
 //! does: programs run as real processes in the host's folder, files over SFTP
-//! with their real absolute paths. No passwords, no forwarding, no terminals.
+//! with their real absolute paths, a terminal for people. No passwords, no forwarding.
 //! [`serve`] starts it; [`Server::stop`] ends it with everything it started but
 //! what has made a session (`setsid`) of its own, as with any sshd.
 
 mod exec;
 mod files;
+mod terminal;
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, Shutdown};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +27,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::keys::{PublicKey, generate};
+use terminal::Terminal;
 
 /// Messages of one channel that wait for its task: 256 MiB at most, and only where
 /// a client asks for much more than it reads. A short queue would let such a
@@ -74,6 +77,20 @@ struct Shared {
 }
 
 impl Shared {
+    /// What every program finds in its environment.
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        let path = std::env::var_os("PATH");
+        let path = path.unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".into());
+        let mut all = vec![
+            ("PATH".into(), path),
+            ("HOME".into(), self.spec.home.clone().into()),
+            ("LANG".into(), "C.UTF-8".into()),
+        ];
+        let own = self.spec.env.iter();
+        all.extend(own.map(|(name, value)| (name.into(), value.into())));
+        all
+    }
+
     /// Tasks that still run.
     fn busy(&self) -> usize {
         let Ok(mut tasks) = self.tasks.lock() else {
@@ -176,6 +193,7 @@ async fn attend(stream: TcpStream, shared: Arc<Shared>) {
         shared: shared.clone(),
         known: known.clone(),
         idle: HashMap::new(),
+        terminals: HashMap::new(),
     };
     let login_end = tokio::time::Instant::now() + LOGIN_DEADLINE;
     let session = tokio::select! {
@@ -226,6 +244,8 @@ struct Visitor {
     known: Arc<AtomicBool>,
     /// Channels that are open and have not been asked for anything.
     idle: HashMap<ChannelId, Channel<Msg>>,
+    /// Of channels that are open and have asked for one.
+    terminals: HashMap<ChannelId, Terminal>,
 }
 
 impl Visitor {
@@ -254,6 +274,26 @@ impl Visitor {
         session.channel_success(id)?;
         tasks.spawn(work(self.shared.clone(), channel));
         Ok(())
+    }
+}
+
+impl Visitor {
+    /// Runs a program on the terminal of its channel, if it has one.
+    fn run(
+        &mut self,
+        id: ChannelId,
+        session: &mut Session,
+        program: exec::Program,
+    ) -> Result<(), russh::Error> {
+        let handle = session.handle();
+        match self.terminals.get_mut(&id).and_then(Terminal::take) {
+            Some(terminal) => self.serve(id, session, |shared, channel| async move {
+                terminal::run(&shared, handle, channel, program, terminal).await;
+            }),
+            None => self.serve(id, session, |shared, channel| async move {
+                exec::run(&shared, handle, channel, program).await;
+            }),
+        }
     }
 }
 
@@ -302,6 +342,7 @@ impl Handler for Visitor {
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
         self.idle.remove(&channel);
+        self.terminals.remove(&channel);
         Ok(())
     }
 
@@ -311,11 +352,7 @@ impl Handler for Visitor {
         line: &[u8],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let line = line.to_vec();
-        let handle = session.handle();
-        self.serve(channel, session, |shared, channel| async move {
-            exec::run(&shared, handle, channel, exec::Program::Line(line)).await;
-        })
+        self.run(channel, session, exec::Program::Line(line.to_vec()))
     }
 
     async fn shell_request(
@@ -323,10 +360,7 @@ impl Handler for Visitor {
         channel: ChannelId,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let handle = session.handle();
-        self.serve(channel, session, |shared, channel| async move {
-            exec::run(&shared, handle, channel, exec::Program::Shell).await;
-        })
+        self.run(channel, session, exec::Program::Shell)
     }
 
     async fn subsystem_request(
@@ -346,16 +380,40 @@ impl Handler for Visitor {
     async fn pty_request(
         &mut self,
         channel: ChannelId,
-        _term: &str,
-        _columns: u32,
-        _rows: u32,
+        term: &str,
+        columns: u32,
+        rows: u32,
         _width: u32,
         _height: u32,
         _modes: &[(russh::Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        // There are no terminals here. OpenSSH says so and goes on without one.
-        session.channel_failure(channel)
+        let opened = match self.idle.contains_key(&channel) {
+            true => Terminal::open(term).ok(),
+            false => None,
+        };
+        // Without one OpenSSH says so and goes on.
+        let Some(terminal) = opened else {
+            return session.channel_failure(channel);
+        };
+        terminal.resize(columns, rows);
+        self.terminals.insert(channel, terminal);
+        session.channel_success(channel)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        channel: ChannelId,
+        columns: u32,
+        rows: u32,
+        _width: u32,
+        _height: u32,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if let Some(terminal) = self.terminals.get(&channel) {
+            terminal.resize(columns, rows);
+        }
+        Ok(())
     }
 
     async fn env_request(

@@ -10,7 +10,6 @@ mod transfer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use russh_sftp::client::error::Error;
 use russh_sftp::protocol::{FileAttributes, Status, StatusCode};
@@ -18,10 +17,7 @@ use tokio::sync::Mutex;
 
 use super::remote::{RemoteError, Stat};
 use super::ssh::Link;
-use channel::{ANSWER_DEADLINE, Channel, Opened, open};
-
-/// For opening the channel.
-const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+use channel::{Channel, Opened, open};
 
 /// Names in one folder that [`Sftp::list`] keeps in memory.
 const NAMES_MAX: usize = 1_000_000;
@@ -42,9 +38,22 @@ impl Sftp {
 
     /// What is there, without following a link; `None` for nothing.
     pub(super) async fn stat(&self, path: &Path) -> Result<Option<Stat>, RemoteError> {
+        match self.stat_once(path).await {
+            Err(error) if self.may_repeat(&error) => self.stat_once(path).await,
+            done => done,
+        }
+    }
+
+    /// Whether only the file channel broke, so that what changes nothing, or the same
+    /// when done twice, is worth another try over a new one.
+    fn may_repeat(&self, error: &RemoteError) -> bool {
+        matches!(error, RemoteError::Lost { .. }) && !self.link.handle.is_closed()
+    }
+
+    async fn stat_once(&self, path: &Path) -> Result<Option<Stat>, RemoteError> {
         let channel = self.channel().await?;
         let at = self.at(path)?;
-        match channel.session.lstat(&at.text).await {
+        match self.answer(channel.session.lstat(&at.text)).await {
             Ok(attrs) => {
                 let mode = attrs.attrs.permissions.unwrap_or(0);
                 Ok(Some(Stat {
@@ -60,15 +69,22 @@ impl Sftp {
 
     /// Sorted names.
     pub(super) async fn list(&self, path: &Path) -> Result<Vec<String>, RemoteError> {
+        match self.list_once(path).await {
+            Err(error) if self.may_repeat(&error) => self.list_once(path).await,
+            done => done,
+        }
+    }
+
+    async fn list_once(&self, path: &Path) -> Result<Vec<String>, RemoteError> {
         let channel = self.channel().await?;
         let at = self.at(path)?;
-        let opened = match channel.session.opendir(&at.text).await {
+        let opened = match self.answer(channel.session.opendir(&at.text)).await {
             Ok(opened) => Opened::new(&channel, opened.handle),
             Err(error) => return Err(self.explain(&channel, error, "list", &at).await),
         };
         let mut names = Vec::new();
         let listed = loop {
-            match channel.session.readdir(&opened.handle).await {
+            match self.answer(channel.session.readdir(&opened.handle)).await {
                 Ok(some) => names.extend(some.files.into_iter().map(|file| file.filename)),
                 Err(Error::Status(status)) if status.status_code == StatusCode::Eof => {
                     break Ok(());
@@ -79,7 +95,7 @@ impl Sftp {
                 break Err(self.file(&at, "list", format!("more than {NAMES_MAX} names")));
             }
         };
-        let _ = opened.close().await;
+        self.close(opened, listed.is_err()).await;
         listed?;
         // Bytes that are not UTF-8 arrive as this character: there is no way to
         // name such a file, and a wrong name would be worse than none.
@@ -93,12 +109,20 @@ impl Sftp {
 
     /// `mkdir -p` with mode 0700 for what is new.
     pub(super) async fn make_dir(&self, path: &Path) -> Result<(), RemoteError> {
+        match self.make_dir_once(path).await {
+            Err(error) if self.may_repeat(&error) => self.make_dir_once(path).await,
+            done => done,
+        }
+    }
+
+    async fn make_dir_once(&self, path: &Path) -> Result<(), RemoteError> {
         let channel = self.channel().await?;
         // Upwards to the first folder that can be made, then down again.
         let mut missing = vec![path];
         while let Some(&path) = missing.last() {
             let at = self.at(path)?;
-            let error = match channel.session.mkdir(&at.text, permissions(0o700)).await {
+            let making = channel.session.mkdir(&at.text, permissions(0o700));
+            let error = match self.answer(making).await {
                 Ok(_) => {
                     missing.pop();
                     continue;
@@ -117,7 +141,7 @@ impl Sftp {
                 }
                 (Error::Status(_), _) => {
                     // Perhaps it is there already, be it through a link.
-                    let there = channel.session.stat(&at.text).await;
+                    let there = self.answer(channel.session.stat(&at.text)).await;
                     let mode = there.ok().and_then(|there| there.attrs.permissions);
                     match mode.map(|mode| mode & FORMAT == FORMAT_DIR) {
                         Some(true) => drop(missing.pop()),
@@ -148,19 +172,27 @@ impl Sftp {
         let link = self.link.clone();
         // A task of its own: whoever gives up waiting leaves no half-open channel.
         let opening = tokio::spawn(async move { open(&link, doing).await });
-        let channel = match tokio::time::timeout(OPEN_DEADLINE, opening).await {
+        let channel = match tokio::time::timeout(self.link.answer_deadline, opening).await {
             Ok(Ok(opened)) => Arc::new(opened?),
             Ok(Err(_)) => return Err(self.link.lost(doing).await),
-            Err(_) => {
-                return Err(RemoteError::Deadline {
-                    host: self.link.name.clone(),
-                    doing: doing.into(),
-                    seconds: OPEN_DEADLINE.as_secs_f64(),
-                });
-            }
+            Err(_) => return Err(self.link.late(doing)),
         };
         *kept = Some(channel.clone());
         Ok(channel)
+    }
+
+    /// Closes what was only read: whether that works says nothing of what was read. After
+    /// a failure nobody waits for it, because the host may answer nothing any more.
+    async fn close(&self, opened: Opened, failed: bool) {
+        if !failed {
+            let _ = self.answer(opened.close()).await;
+        }
+    }
+
+    /// Waits for one answer, but not for ever.
+    async fn answer<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let answered = tokio::time::timeout(self.link.answer_deadline, asked).await;
+        answered.unwrap_or(Err(Error::Timeout))
     }
 
     fn at(&self, path: &Path) -> Result<At, RemoteError> {
@@ -195,6 +227,12 @@ impl Sftp {
         }
     }
 
+    async fn is_full(&self, channel: &Channel, status: &Status, at: &At) -> bool {
+        let asked = channel.is_full(status, &at.path);
+        let answered = tokio::time::timeout(self.link.answer_deadline, asked).await;
+        answered.unwrap_or(false)
+    }
+
     async fn explain(
         &self,
         channel: &Arc<Channel>,
@@ -205,11 +243,8 @@ impl Sftp {
         let status = match error {
             Error::Status(status) => status,
             Error::Timeout => {
-                return RemoteError::Deadline {
-                    host: self.link.name.clone(),
-                    doing: format!("its answer to \"{doing} {}\"", at.text),
-                    seconds: ANSWER_DEADLINE.as_secs_f64(),
-                };
+                let doing = format!("its answer to \"{doing} {}\"", at.text);
+                return self.link.late(doing);
             }
             Error::Limited(why) => return self.file(at, doing, why),
             _ => {
@@ -228,8 +263,10 @@ impl Sftp {
         let why = match status.status_code {
             StatusCode::NoSuchFile => "no such file".into(),
             StatusCode::PermissionDenied => "permission denied".into(),
-            _ if channel.is_full(&status, &at.path).await => "no space left on device".into(),
-            _ => decapitalised(&status.error_message),
+            _ if self.is_full(channel, &status, at).await => "no space left on device".into(),
+            _ => decapitalised(&status.error_message)
+                .escape_debug()
+                .to_string(),
         };
         self.file(at, doing, why)
     }

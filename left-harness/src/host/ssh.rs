@@ -14,13 +14,15 @@ use russh::{Channel, ChannelOpenFailure, client};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::door::Client;
+use super::door::{Client, Entered};
 use super::remote::{Command, OnBytes, Output, Remote, RemoteError, Running, Said, Stat};
 use super::sftp::Sftp;
 use super::wire::Cut;
 use super::{program, shell};
 
-pub use super::door::{Credential, Door, HostKey, Way};
+pub use super::credential::{Credential, Own};
+pub use super::door::{Door, Way};
+pub use super::host_key::{HostKey, Known, Pin};
 
 /// What a program may say to [`Remote::exec`], which keeps all of it in memory.
 const OUTPUT_BYTES_MAX: usize = 256 << 20;
@@ -45,7 +47,10 @@ pub(super) struct Link {
     pub(super) sessions: Arc<Semaphore>,
     lost: watch::Receiver<Option<String>>,
     leaving: Arc<AtomicBool>,
+    pub(super) answer_deadline: Duration,
     _cut: Cut,
+    /// What carries this connection, after it in this list and in the order of the end.
+    through: Option<Box<Entered>>,
 }
 
 impl Link {
@@ -62,6 +67,15 @@ impl Link {
             host: self.name.clone(),
             doing: doing.into(),
             why: why.unwrap_or_else(|| "the channel broke".into()),
+        }
+    }
+
+    /// It took too long.
+    pub(super) fn late(&self, doing: impl Into<String>) -> RemoteError {
+        RemoteError::Deadline {
+            host: self.name.clone(),
+            doing: doing.into(),
+            seconds: self.answer_deadline.as_secs_f64(),
         }
     }
 
@@ -104,7 +118,9 @@ impl Ssh {
             sessions: Arc::new(Semaphore::new(entered.sessions_max)),
             lost: entered.lost,
             leaving: entered.leaving,
+            answer_deadline: entered.answer_deadline,
             _cut: entered.cut,
+            through: entered.through,
         });
         let sftp = Sftp::new(link.clone());
         Ok(Self { link, sftp })
@@ -194,17 +210,12 @@ impl Remote for Ssh {
     }
 
     async fn spawn(&self, command: Command) -> Result<Running, RemoteError> {
-        /// Waiting for a free session included.
-        const START_DEADLINE: Duration = Duration::from_secs(30);
         let doing = format!("starting `{}`", shell::readable(&command.argv));
         let starting = program::start(&self.link, &command, &doing);
-        match tokio::time::timeout(START_DEADLINE, starting).await {
+        // Waiting for a free session included.
+        match tokio::time::timeout(self.link.answer_deadline, starting).await {
             Ok(running) => running,
-            Err(_) => Err(RemoteError::Deadline {
-                host: self.link.name.clone(),
-                doing,
-                seconds: START_DEADLINE.as_secs_f64(),
-            }),
+            Err(_) => Err(self.link.late(doing)),
         }
     }
 
@@ -252,5 +263,14 @@ impl Remote for Ssh {
             }
         };
         let _ = tokio::time::timeout(CLOSE_DEADLINE, farewell).await;
+        // Then the hosts on the way, the farthest first.
+        let mut hop = self.link.through.as_deref();
+        while let Some(entered) = hop {
+            entered.leaving.store(true, Ordering::Relaxed);
+            let by_us = russh::Disconnect::ByApplication;
+            let farewell = entered.handle.disconnect(by_us, "", "");
+            let _ = tokio::time::timeout(CLOSE_DEADLINE, farewell).await;
+            hop = entered.through.as_deref();
+        }
     }
 }

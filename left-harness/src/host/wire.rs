@@ -5,15 +5,17 @@
 //! read, for ever. So what is to be sent goes into a queue here, a task of its
 //! own writes it out, and the loop always comes back to reading. The queue stays
 //! small: SSH's windows allow 2 MiB a channel on their way, replies come on top.
+//! What the stream takes at once does not go through the queue at all.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
 /// More than all windows of a connection allow; beyond it something is broken.
@@ -25,11 +27,16 @@ const REST_DEADLINE: Duration = Duration::from_secs(2);
 /// A stream that takes every write at once.
 pub struct Wire<S> {
     read: ReadHalf<S>,
+    out: Out<S>,
     queue: Option<mpsc::UnboundedSender<Vec<u8>>>,
     queued_bytes: Arc<AtomicUsize>,
     /// `None` once it was cut.
     cut: Option<oneshot::Receiver<()>>,
 }
+
+/// The writing side. Only one end uses it at a time: the queue's task while something
+/// is queued, else the wire itself; so nobody waits for the lock.
+type Out<S> = Arc<Mutex<WriteHalf<S>>>;
 
 /// Dropping it cuts the wire, whatever is going on.
 pub struct Cut {
@@ -47,9 +54,12 @@ where
     let (cut_reader, reader_cut) = oneshot::channel();
     let (cut_writer, writer_cut) = oneshot::channel();
     let queued_bytes = Arc::new(AtomicUsize::new(0));
-    tokio::spawn(write_out(write, queued, queued_bytes.clone(), writer_cut));
+    let out = Arc::new(Mutex::new(write));
+    let writing = write_out(out.clone(), queued, queued_bytes.clone(), writer_cut);
+    tokio::spawn(writing);
     let wire = Wire {
         read,
+        out,
         queue: Some(queue),
         queued_bytes,
         cut: Some(reader_cut),
@@ -62,17 +72,32 @@ where
 }
 
 async fn write_out<S: AsyncWrite>(
-    mut stream: WriteHalf<S>,
+    out: Out<S>,
     mut queued: mpsc::UnboundedReceiver<Vec<u8>>,
     queued_bytes: Arc<AtomicUsize>,
     mut cut: oneshot::Receiver<()>,
 ) {
     let writing = async {
         while let Some(bytes) = queued.recv().await {
-            stream.write_all(&bytes).await?;
-            queued_bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let written = poll_fn(|context| match out.lock() {
+                    Ok(mut out) => Pin::new(&mut *out).poll_write(context, rest),
+                    Err(_) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                });
+                match written.await? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    length => rest = &rest[length..],
+                }
+            }
+            // Behind this line the wire may write by itself.
+            queued_bytes.fetch_sub(bytes.len(), Ordering::Release);
         }
-        stream.shutdown().await
+        poll_fn(|context| match out.lock() {
+            Ok(mut out) => Pin::new(&mut *out).poll_shutdown(context),
+            Err(_) => Poll::Ready(Ok(())),
+        })
+        .await
     };
     tokio::pin!(writing);
     tokio::select! {
@@ -102,12 +127,31 @@ impl<S: AsyncRead> AsyncRead for Wire<S> {
     }
 }
 
-impl<S> AsyncWrite for Wire<S> {
+impl<S: AsyncWrite> Wire<S> {
+    /// What the stream takes right now, if nothing waits in front of it.
+    fn write_at_once(&self, bytes: &[u8]) -> Option<io::Result<usize>> {
+        if self.queue.is_none() || self.queued_bytes.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        // Nobody is to be woken: what is not taken now goes into the queue.
+        let mut context = Context::from_waker(Waker::noop());
+        let mut out = self.out.try_lock().ok()?;
+        match Pin::new(&mut *out).poll_write(&mut context, bytes) {
+            Poll::Ready(Ok(0)) | Poll::Pending => None,
+            Poll::Ready(written) => Some(written),
+        }
+    }
+}
+
+impl<S: AsyncWrite> AsyncWrite for Wire<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Some(written) = self.write_at_once(bytes) {
+            return Poll::Ready(written);
+        }
         let sent = match &self.queue {
             Some(queue) if self.queued_bytes.load(Ordering::Relaxed) < QUEUED_BYTES_MAX => {
                 self.queued_bytes.fetch_add(bytes.len(), Ordering::Relaxed);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rand::RngExt;
 
-use super::{Host, Lab};
+use super::{Host, Lab, places};
 use crate::host::keys::{self, PrivateKey};
 use crate::host::remote::Remote;
 use crate::host::server::{self, ServerSpec};
@@ -32,27 +32,6 @@ const SESSIONS_MAX: usize = 64;
 
 /// How long each part of the lab may take to go away.
 const DOWN_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Where the hosts' folders lie unless the user says otherwise: a place that
-/// outlives a run, so that programs are deployed once.
-///
-/// # Errors
-/// If the user has neither a cache folder nor a home.
-pub fn default_dir() -> Result<PathBuf> {
-    let absolute = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let cache =
-        absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-    match cache {
-        Some(cache) => Ok(cache.join("left-harness").join("local")),
-        None => bail!(
-            "neither XDG_CACHE_HOME nor HOME is set: name a folder for the lab with --lab-dir"
-        ),
-    }
-}
 
 /// Why this lab cannot carry a scenario, if so.
 pub fn skip_reason(scenario: &Scenario) -> Option<String> {
@@ -98,6 +77,7 @@ pub async fn up(
             name: spec.name.clone(),
             remote,
             home,
+            disk: None,
             listen: addresses.listen[index],
             peer: addresses.stand_in[1 - index],
         });
@@ -135,7 +115,7 @@ async fn host(
     key: &Arc<PrivateKey>,
     teardown: &mut Teardown,
 ) -> Result<(PathBuf, Arc<dyn Remote>)> {
-    let home = home(dir, name)?;
+    let home = places::home(dir, name)?;
     let server = server::serve(ServerSpec {
         home: home.clone(),
         authorized: key.public_key().clone(),
@@ -168,27 +148,6 @@ async fn host(
         Ok(())
     });
     Ok((home, remote))
-}
-
-/// The folder that stands for a host, by its full path.
-fn home(dir: &Path, host: &str) -> Result<PathBuf> {
-    let home = dir.join(host);
-    std::fs::create_dir_all(&home).with_context(|| {
-        format!(
-            "cannot make the folder of host {host}, {}: choose another place with --lab-dir",
-            home.display()
-        )
-    })?;
-    let home = home
-        .canonicalize()
-        .with_context(|| format!("cannot use the folder {}", home.display()))?;
-    if home.to_str().is_none() {
-        bail!(
-            "the folder of host {host}, {}, is not UTF-8, which SFTP cannot carry: choose another place with --lab-dir",
-            home.display()
-        );
-    }
-    Ok(home)
 }
 
 /// The loopback addresses of one run.

@@ -4,7 +4,15 @@
 //! list of [`Host`]s and the link between them. What a run does with them is the
 //! same in every lab.
 
+pub mod capability;
+
+pub mod places;
+
+pub mod registry;
+
 pub mod local;
+
+pub mod netns;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +28,8 @@ use crate::teardown::Teardown;
 pub enum Source {
     /// Folders of this machine, below this one.
     Local(PathBuf),
+    /// Network namespaces of this machine, with folders below this one.
+    Netns(PathBuf),
 }
 
 impl Source {
@@ -27,6 +37,14 @@ impl Source {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Local(_) => local::NAME,
+            Self::Netns(_) => netns::NAME,
+        }
+    }
+
+    /// What its hosts are, by `uname -m`, where that is known before they are there.
+    pub fn machine(&self) -> Option<&'static str> {
+        match self {
+            Self::Local(_) | Self::Netns(_) => Some(std::env::consts::ARCH),
         }
     }
 
@@ -34,6 +52,7 @@ impl Source {
     pub fn skip_reason(&self, scenario: &Scenario) -> Option<String> {
         match self {
             Self::Local(_) => local::skip_reason(scenario),
+            Self::Netns(_) => netns::skip_reason(scenario),
         }
     }
 
@@ -49,6 +68,7 @@ impl Source {
     ) -> anyhow::Result<Lab> {
         match self {
             Self::Local(dir) => local::up(dir, hosts, link, teardown).await,
+            Self::Netns(dir) => netns::up(dir, hosts, link, teardown).await,
         }
     }
 }
@@ -61,6 +81,8 @@ pub struct Host {
     pub remote: Arc<dyn Remote>,
     /// The harness's own folder there. Outlives runs, so that nothing is deployed twice.
     pub home: PathBuf,
+    /// A disk for the share alone, where the scenario asks for one.
+    pub disk: Option<PathBuf>,
     /// Where the program under test listens.
     pub listen: SocketAddr,
     /// Where it finds its peer.

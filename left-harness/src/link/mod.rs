@@ -4,7 +4,10 @@
 //! it. Below it, from the bottom up: a [`wire`] joins two hosts and can stand still;
 //! each of its two directions is a [`lane`] that counts and carries the armed
 //! points, slowed by a [`shape`]; a [`pump`] carries one connection; [`stream`] is
-//! the whole link with its listening sockets. Nothing here knows what the bytes mean.
+//! the whole link with its listening sockets, inside the harness. [`relay`] is the same
+//! on hosts that are not ours, carried by their probes. [`packet`] is a link of another
+//! kind: it carries the hosts' frames, so that it can also lose them. Nothing here knows
+//! what the bytes mean.
 
 pub mod wire;
 
@@ -16,11 +19,19 @@ pub mod pump;
 
 pub mod stream;
 
+pub mod relay;
+
+pub mod packet;
+
 use async_trait::async_trait;
 
 pub use lane::Hold;
+pub use packet::{PacketEnd, PacketLink};
+pub use relay::{RelayEnd, RelayLink};
 pub use stream::{LinkError, Route, StreamLink};
 
+#[cfg(test)]
+mod relay_tests;
 #[cfg(test)]
 mod tests;
 

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::ledger::Page;
 use crate::host::probe::{Exited, GuardSpec, Guarded, Held, HoldSpec, Probe, ProbeError};
 use crate::host::remote::{Command, Exit, path_text};
 
@@ -42,6 +43,8 @@ const KEPT_MARKER: &str = ".left-harness-kept";
 #[derive(Default)]
 pub struct Leases {
     folders: Mutex<Vec<Folder>>,
+    /// Of every host that there is or was a folder on.
+    pages: Mutex<Vec<Page>>,
     programs: Mutex<Vec<Program>>,
     making: Mutex<JoinSet<()>>,
 }
@@ -79,6 +82,11 @@ impl Leases {
                 id: id.clone(),
                 lease: FOLDER_LEASE,
             };
+            lock(&leases.pages).push(Page {
+                run: id.clone(),
+                probe: probe.clone(),
+                dir: dir.clone(),
+            });
             let guard = probe.guard_new(&spec).await?;
             lock(&leases.folders).push(Folder {
                 probe,
@@ -150,6 +158,31 @@ impl Leases {
             killing.spawn(async move { kill(&host, &held).await.map(drop) });
         }
         all(killing).await
+    }
+
+    /// Kills what the programs have left behind, wherever it went.
+    ///
+    /// # Errors
+    /// If something of it is not certainly dead.
+    pub async fn end_escaped(&self) -> Result<()> {
+        self.all_made().await;
+        let mut ending = JoinSet::new();
+        for page in lock(&self.pages).clone() {
+            ending.spawn(async move { page.end_processes().await });
+        }
+        all(ending).await
+    }
+
+    /// Looks whether anything of the run is left on its hosts.
+    ///
+    /// # Errors
+    /// If it is, or a host cannot look.
+    pub async fn check_ledger(&self, folders_stay: bool) -> Result<()> {
+        let mut checking = JoinSet::new();
+        for page in lock(&self.pages).clone() {
+            checking.spawn(async move { page.check(folders_stay).await });
+        }
+        all(checking).await
     }
 
     /// Takes all folders away.

@@ -12,6 +12,7 @@ pub mod halt;
 pub mod inject;
 pub mod interrupt;
 pub mod leases;
+pub mod ledger;
 pub mod leftovers;
 pub mod logs;
 pub mod observe;
@@ -274,6 +275,6 @@ async fn observe(
     }
     let mut findings = observe::check(world, &case.expect, &manifests).await?;
     findings.extend(logs::findings(world, folder, unfetched)?);
-    findings.extend(observe::left_behind(world));
+    findings.extend(ledger::processes(world).await?);
     Ok(findings)
 }

@@ -199,28 +199,3 @@ async fn nothing_lost(world: &World, manifests: &[Manifest]) -> Result<Finding> 
     let trees: Vec<(&str, &Manifest)> = names.zip(manifests).collect();
     Ok(kept(&acknowledged, &trees))
 }
-
-/// A program that leaves processes behind when it ends, or that nobody can end.
-pub fn left_behind(world: &World) -> Option<Finding> {
-    let mut details = Vec::new();
-    for site in &world.sites {
-        for exited in site.exits() {
-            let (name, how) = (&site.name, exited.how());
-            if exited.left_behind > 0 && !exited.was_killed() {
-                let left = exited.left_behind;
-                details.push(format!(
-                    "- {name}: {left} processes lived on when it ended ({how})"
-                ));
-            }
-            if exited.stuck > 0 {
-                let stuck = exited.stuck;
-                details.push(format!(
-                    "- {name}: {stuck} processes cannot be killed ({how})"
-                ));
-            }
-        }
-    }
-    let text = format!("{} left processes behind", world.adapter.name);
-    (!details.is_empty())
-        .then(|| Finding::new("processes", Outcome::Fail, text).with_details(details))
-}

@@ -1,6 +1,6 @@
 //! From nothing to two hosts on which the steps can act.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::lab::Lab;
 use crate::report::EventSink;
 use crate::sut::build::{self, PROBE};
 use crate::sut::deploy::{Program, deploy, remove_unused};
+use crate::sut::machine;
 use crate::teardown::Teardown;
 use crate::workload::Model;
 
@@ -49,12 +50,12 @@ pub(super) async fn world(
     sink: &EventSink,
     undo: &mut Undo,
 ) -> Result<Arc<World>, Halt> {
-    let phase = Phase::begin(sink, "build");
-    let programs = programs(request, sink).await;
-    sink.send(EventKind::ProgressEnded {
-        task: "build".into(),
-    });
-    let (probe, sut) = phase.ended(programs, |_| String::new())?;
+    // What the hosts of this machine are is known before there are any; others are
+    // asked, and get what they need when they are there.
+    let mut programs = BTreeMap::new();
+    if let Some(machine) = request.lab.machine() {
+        build(request, machine, sink, &mut programs).await?;
+    }
 
     let phase = Phase::begin(sink, "lab up");
     let scenario = &request.scenario;
@@ -64,8 +65,18 @@ pub(super) async fn world(
     let lab = up.await;
     let lab = phase.ended(lab, |lab| format!("{} hosts", lab.hosts.len()))?;
 
+    let mut machines = Vec::new();
+    for host in &lab.hosts {
+        let machine = machine::ask(host.remote.as_ref()).await?;
+        if !programs.contains_key(&machine) {
+            build(request, &machine, sink, &mut programs).await?;
+        }
+        machines.push(machine);
+    }
+    let programs: Vec<&Programs> = machines.iter().map(|machine| &programs[machine]).collect();
+
     let phase = Phase::begin(sink, "deploy");
-    let deployed = deploy_all(&lab, &probe, sut.as_ref(), sink).await;
+    let deployed = deploy_all(&lab, &programs, sink).await;
     let (probes, _) = phase.ended(deployed, |(_, note)| note.clone())?;
     for (host, probe) in lab.hosts.iter().zip(&probes) {
         // What cannot be tidied up harms nobody.
@@ -76,14 +87,22 @@ pub(super) async fn world(
 
     undo.register(sink);
     let mut sites = Vec::new();
-    for (host, probe) in lab.hosts.iter().zip(probes) {
+    for ((host, probe), programs) in lab.hosts.iter().zip(probes).zip(programs) {
         let root = host.home.join(format!("run-{}", folder.run));
         undo.leases.folder(&probe, &root, &folder.run).await?;
-        for name in ["share", "state", "temp"] {
-            host.remote.make_dir(&root.join(name)).await?;
+        let ground = match &host.disk {
+            Some(disk) => {
+                let ground = disk.join(format!("run-{}", folder.run));
+                undo.leases.folder(&probe, &ground, &folder.run).await?;
+                ground
+            }
+            None => root.clone(),
+        };
+        for folder in [ground.join("share"), ground.join("temp"), root.join("state")] {
+            host.remote.make_dir(&folder).await?;
         }
-        let program = sut.as_ref().map(|sut| sut.on(host));
-        sites.push(Site::new(host, probe, program, root));
+        let program = programs.sut.as_ref().map(|sut| sut.on(host));
+        sites.push(Site::new(host, probe, program, root, ground));
     }
     Ok(Arc::new(World {
         run: folder.run.clone(),
@@ -116,6 +135,13 @@ impl Undo {
 
     /// Before the first folder is made and the first program is started.
     fn register(&mut self, sink: &EventSink) {
+        let (leases, stays) = (self.leases.clone(), self.stays.clone());
+        let ledger = async move {
+            let stays = stays.lock().map_or(Folders::Go, |stays| *stays);
+            leases.check_ledger(stays == Folders::Stay).await
+        };
+        self.teardown
+            .push("leave the hosts as they were", UNDO_DEADLINE, ledger);
         let (leases, stays, sink) = (self.leases.clone(), self.stays.clone(), sink.clone());
         let folders = async move {
             let stays = stays.lock().map_or(Folders::Go, |stays| *stays);
@@ -130,14 +156,41 @@ impl Undo {
         self.teardown
             .push("remove or keep the run's folders", UNDO_DEADLINE, folders);
         let leases = self.leases.clone();
+        let escaped = async move { leases.end_escaped().await };
+        self.teardown
+            .push("kill what has escaped", UNDO_DEADLINE, escaped);
+        let leases = self.leases.clone();
         let programs = async move { leases.kill_programs().await };
         self.teardown
             .push("kill what still runs", UNDO_DEADLINE, programs);
     }
 }
 
-/// The probe, and the program under test where the adapter says how it is built.
-async fn programs(request: &Request, sink: &EventSink) -> Result<(Program, Option<Program>)> {
+/// What is deployed to hosts of one kind.
+struct Programs {
+    probe: Program,
+    /// The program under test, where the adapter says how it is built.
+    sut: Option<Program>,
+}
+
+/// Finds or builds what hosts of this kind need.
+async fn build(
+    request: &Request,
+    machine: &str,
+    sink: &EventSink,
+    into: &mut BTreeMap<String, Programs>,
+) -> Result<(), Halt> {
+    let phase = Phase::begin(sink, "build");
+    let programs = programs(request, machine, sink).await;
+    sink.send(EventKind::ProgressEnded {
+        task: "build".into(),
+    });
+    let programs = phase.ended(programs, |_| String::new())?;
+    into.insert(machine.to_owned(), programs);
+    Ok(())
+}
+
+async fn programs(request: &Request, machine: &str, sink: &EventSink) -> Result<Programs> {
     let mut found = Vec::new();
     let sut = request
         .adapter
@@ -157,28 +210,25 @@ async fn programs(request: &Request, sink: &EventSink) -> Result<(Program, Optio
         let wanted = build::Wanted {
             package,
             binary: name,
-            arch: std::env::consts::ARCH,
+            machine,
         };
-        // The probe is ours: whoever brings a program of their own need not bring it.
-        let ours = |dir: &&Path| name != PROBE || dir.join(name).is_file();
-        let bin_dir = request.bin_dir.as_deref().filter(ours);
-        let path = build::program(&wanted, bin_dir, &on_progress).await?;
+        let path = build::program(&wanted, request.bin_dir.as_deref(), &on_progress).await?;
         found.push(Program::at(name, &path)?);
     }
     let mut found = found.into_iter();
     let probe = found.next().context("no probe was built")?;
-    Ok((probe, found.next()))
+    let sut = found.next();
+    Ok(Programs { probe, sut })
 }
 
 async fn deploy_all(
     lab: &Lab,
-    probe: &Program,
-    sut: Option<&Program>,
+    programs: &[&Programs],
     sink: &EventSink,
 ) -> Result<(Vec<Probe>, String)> {
     let mut probes = Vec::new();
     let (mut sent, mut bytes) = (0, 0);
-    for host in &lab.hosts {
+    for (host, Programs { probe, sut }) in lab.hosts.iter().zip(programs) {
         let task = format!("deploy {}", host.name);
         let on_bytes = |name: &str, done: u64, total: u64| {
             sink.send(EventKind::Progress {
@@ -189,7 +239,7 @@ async fn deploy_all(
                 note: name.to_owned(),
             });
         };
-        let result = deploy(host, probe, sut.as_slice(), &on_bytes).await;
+        let result = deploy(host, probe, sut.as_ref().as_slice(), &on_bytes).await;
         sink.send(EventKind::ProgressEnded { task });
         let (there, deployed) = result?;
         if let Err(error) = remove_unused(host).await {

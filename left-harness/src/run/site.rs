@@ -18,6 +18,8 @@ pub struct Site {
     pub program: Option<PathBuf>,
     /// The run's folder on this host; all others are in it.
     pub root: PathBuf,
+    /// Where the share lies, and beside it what is renamed into it.
+    pub ground: PathBuf,
     /// Where the program listens.
     pub listen: SocketAddr,
     /// Where it finds its peer.
@@ -36,12 +38,19 @@ struct Process {
 
 impl Site {
     /// A host on which nothing runs yet.
-    pub fn new(host: &Host, probe: Probe, program: Option<PathBuf>, root: PathBuf) -> Self {
+    pub fn new(
+        host: &Host,
+        probe: Probe,
+        program: Option<PathBuf>,
+        root: PathBuf,
+        ground: PathBuf,
+    ) -> Self {
         Self {
             name: host.name.clone(),
             probe,
             program,
             root,
+            ground,
             listen: host.listen,
             peer: host.peer,
             process: Mutex::default(),
@@ -50,7 +59,7 @@ impl Site {
 
     /// The directory that is kept the same.
     pub fn share(&self) -> PathBuf {
-        self.root.join("share")
+        self.ground.join("share")
     }
 
     /// Where the program may put what is not shared.
@@ -60,7 +69,7 @@ impl Site {
 
     /// Where content is made before it is renamed into the share.
     pub fn temp(&self) -> PathBuf {
-        self.root.join("temp")
+        self.ground.join("temp")
     }
 
     /// Where the `n`th start of the program keeps its log, from 1.

@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -18,8 +19,13 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::Mutex;
 
+use super::machine;
+
 /// The cargo package and binary of the probe.
 pub const PROBE: &str = "left-harness-probe";
+
+/// It only looks where its own files are.
+const RUSTC_DEADLINE: Duration = Duration::from_secs(20);
 
 /// What cargo has done so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +45,8 @@ pub struct Wanted<'a> {
     pub package: &'a str,
     /// Its own name.
     pub binary: &'a str,
-    /// What the hosts are: `uname -m`.
-    pub arch: &'a str,
+    /// What the host is: `uname -m`.
+    pub machine: &'a str,
 }
 
 /// Finds or builds a program.
@@ -55,34 +61,57 @@ pub async fn program(
     let Wanted {
         package,
         binary: name,
-        arch,
+        machine: of_host,
     } = *wanted;
     if let Some(dir) = bin_dir {
-        let path = dir.join(name);
-        if !path.is_file() {
-            bail!("no file {name} in --bin-dir {}", dir.display());
+        match machine::find(dir, name, of_host)? {
+            Some(path) => return Ok(path),
+            // The probe is ours: whoever brings a program of their own need not bring it.
+            None if name == PROBE => {}
+            None => bail!("no file {name} in --bin-dir {}", dir.display()),
         }
-        return Ok(path);
     }
     if let Some(workspace) = workspace() {
-        if arch != std::env::consts::ARCH {
+        let is_native = of_host == std::env::consts::ARCH;
+        if !is_native && !can_build_for(&machine::target(of_host)).await {
             bail!(
-                "the host is {arch}, this machine is {}: build {name} for it (`cargo build --profile deploy \
-                 --target {arch}-unknown-linux-gnu -p {package}`) and name the folder with --bin-dir",
-                std::env::consts::ARCH
+                "the host is {of_host}, this machine is {}, and there is no {name} for it: {}",
+                std::env::consts::ARCH,
+                machine::how_to_build(package, name, of_host)
             );
         }
-        return build_once(workspace, package, name, on_progress).await;
+        let built = build_once(workspace, wanted, on_progress).await;
+        return match is_native {
+            true => built,
+            false => built.with_context(|| machine::how_to_build(package, name, of_host)),
+        };
     }
     let beside = std::env::current_exe()
         .ok()
-        .and_then(|exe| exe.parent().map(|dir| dir.join(name)))
-        .filter(|path| path.is_file());
-    match beside {
+        .and_then(|exe| exe.parent().map(Path::to_owned));
+    let beside = beside.map(|dir| machine::find(&dir, name, of_host));
+    match beside.transpose()?.flatten() {
         Some(path) => Ok(path),
         None => bail!(
-            "no program {name}: neither the sources of this harness nor a copy beside it are here; name a folder with --bin-dir"
+            "no program {name} for {of_host}: neither the sources of this harness nor a copy beside it are here; name a folder with --bin-dir"
         ),
+    }
+}
+
+/// The toolchain has what programs for this target are made of.
+async fn can_build_for(target: &str) -> bool {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let asked = Command::new(rustc)
+        .args(["--print", "target-libdir", "--target", target])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    match tokio::time::timeout(RUSTC_DEADLINE, asked).await {
+        Ok(Ok(output)) if output.status.success() => {
+            let place = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            Path::new(&place).is_dir()
+        }
+        _ => false,
     }
 }
 
@@ -101,33 +130,33 @@ pub fn workspace() -> Option<&'static Path> {
 
 /// What this process has built. It is not built again: all runs of one command test
 /// the same program, also when somebody edits the sources meanwhile.
-static BUILT: Mutex<BTreeMap<(String, String), PathBuf>> = Mutex::const_new(BTreeMap::new());
+static BUILT: Mutex<BTreeMap<[String; 3], PathBuf>> = Mutex::const_new(BTreeMap::new());
 
 async fn build_once(
     workspace: &Path,
-    package: &str,
-    binary: &str,
+    wanted: &Wanted<'_>,
     on_progress: &(dyn Fn(BuildProgress) + Sync),
 ) -> Result<PathBuf> {
     let mut built = BUILT.lock().await;
-    let key = (package.to_owned(), binary.to_owned());
+    let key = [wanted.package, wanted.binary, wanted.machine].map(str::to_owned);
     if let Some(path) = built.get(&key) {
         return Ok(path.clone());
     }
-    let path = build(workspace, package, binary, on_progress).await?;
+    let path = build(workspace, wanted, on_progress).await?;
     built.insert(key, path.clone());
     Ok(path)
 }
 
 async fn build(
     workspace: &Path,
-    package: &str,
-    binary: &str,
+    wanted: &Wanted<'_>,
     on_progress: &(dyn Fn(BuildProgress) + Sync),
 ) -> Result<PathBuf> {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let Wanted {
+        package, binary, ..
+    } = *wanted;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut child = start(&cargo, workspace, &target, [package, binary])?;
+    let mut child = start(&cargo, workspace, wanted)?;
     let group = Group(child.id().and_then(|id| Pid::from_raw(id as i32)));
     let stdout = child
         .stdout
@@ -147,20 +176,27 @@ async fn build(
     executable?.with_context(|| format!("cargo built {package} but named no program {binary}"))
 }
 
-fn start(
-    cargo: &OsStr,
-    workspace: &Path,
-    target: &str,
-    [package, binary]: [&str; 2],
-) -> Result<Child> {
+fn start(cargo: &OsStr, workspace: &Path, wanted: &Wanted<'_>) -> Result<Child> {
+    let Wanted {
+        package,
+        binary,
+        machine: of_host,
+    } = *wanted;
+    // Another machine's linker is hardly ever here; this one comes with the toolchain
+    // and is enough for what has no C in it.
+    let flags = match of_host == std::env::consts::ARCH {
+        true => "-C target-feature=+crt-static",
+        false => "-C target-feature=+crt-static -C linker=rust-lld",
+    };
+    let target = machine::target(of_host);
     Command::new(cargo)
         .current_dir(workspace)
         .args(["build", "--locked", "--profile", "deploy"])
-        .args(["--target", target, "-p", package, "--bin", binary])
+        .args(["--target", &target, "-p", package, "--bin", binary])
         .arg("--message-format=json-render-diagnostics")
         // Only for this child: in .cargo/config.toml a static runtime would break
         // procedural macros and build scripts.
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("RUSTFLAGS", flags)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         // cargo alone knows how much there is to do; its bar tells it.
         .env("CARGO_TERM_PROGRESS_WHEN", "always")

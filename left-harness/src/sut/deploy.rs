@@ -7,8 +7,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
+use super::machine;
 use crate::host::probe::Probe;
 use crate::host::remote::{Command, Exit, path_text};
 use crate::lab::Host;
@@ -91,10 +92,10 @@ pub async fn deploy(
         deployed.kept += 1;
     } else {
         send(host, probe, on_bytes, &mut deployed).await?;
-        let own = remote_probe
-            .self_digest()
-            .await
-            .with_context(|| format!("the probe does not run on host {}", host.name))?;
+        let own = match remote_probe.self_digest().await {
+            Ok(own) => own,
+            Err(error) => return Err(does_not_run(host, &error.to_string()).await),
+        };
         if own.hash != probe.digest {
             bail!(
                 "the probe on host {} is not the one that was sent",
@@ -125,6 +126,18 @@ pub async fn deploy(
         }
     }
     Ok((remote_probe, deployed))
+}
+
+/// The probe was sent and is whole, but says nothing.
+async fn does_not_run(host: &Host, error: &str) -> anyhow::Error {
+    let folder = host.home.join("bin");
+    match machine::why_not_executed(host.remote.as_ref(), &folder).await {
+        Some(why) => anyhow!("the probe does not run on host {}: {why}", host.name),
+        None => anyhow!(
+            "the probe does not run on host {}: {error}; if it is not made for that host, bring one that is with --bin-dir",
+            host.name
+        ),
+    }
 }
 
 /// Size and digest of a file on a host.

@@ -3,9 +3,16 @@
 
 mod bench;
 mod blame;
+mod doors;
 mod expectations;
+mod hosts;
 mod interrupted;
 mod kept;
+mod killed;
+mod ledger;
 mod main_job;
+mod packet;
 mod places;
+mod secrets;
+mod sshd;
 mod trouble;

@@ -96,6 +96,59 @@ fn a_missing_program_is_infrastructure() {
 }
 
 #[test]
+fn a_program_for_another_machine_is_infrastructure_and_the_remedy_is_named() {
+    let bench = Bench::new();
+    bench.write("smoke.toml", SMOKE);
+    std::fs::create_dir(bench.path("bin")).expect("a folder can be made");
+    // The header of a program for a machine of 1985, which nobody runs this on.
+    let mut header = b"\x7fELF\x01\x02\x01".to_vec();
+    header.resize(18, 0);
+    header.extend([0, 4]);
+    std::fs::write(bench.path("bin/left"), header).expect("a file can be written");
+    let ran = bench.run(&["smoke.toml", "--bin-dir", "bin"]);
+    assert_eq!(ran.code, 3, "{}", ran.all());
+    let remedy = format!("left-{}", std::env::consts::ARCH);
+    assert!(
+        ran.stdout.contains("bin/left is for another machine") && ran.stdout.contains(&remedy),
+        "{}",
+        ran.all()
+    );
+}
+
+#[test]
+fn a_host_that_executes_nothing_in_its_folder_is_infrastructure_and_says_why() {
+    let bench = Bench::new();
+    bench.write("smoke.toml", SMOKE);
+    std::fs::create_dir(bench.path("lab")).expect("a folder can be made");
+    // A file system of its own, in a mount namespace that goes with the harness.
+    let lab = bench.path("lab");
+    let mount = format!("mount -t tmpfs -o noexec none '{}'", lab.display());
+    let apart = |script: &str| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+        command
+    };
+    if !apart(&mount)
+        .output()
+        .is_ok_and(|output| output.status.success())
+    {
+        eprintln!("skipped: nothing can be mounted here, not even in a namespace");
+        return;
+    }
+    let harness = bench.run_command(&["smoke.toml"]);
+    let mut command = apart(&format!("{mount} && exec \"$0\" \"$@\""));
+    command.arg(harness.get_program()).args(harness.get_args());
+    command.current_dir(bench.path(""));
+    let ran = bench.ran(command.output().expect("the harness starts"));
+    assert_eq!(ran.code, 3, "{}", ran.all());
+    assert!(
+        ran.stdout.contains("which is mounted noexec"),
+        "{}",
+        ran.all()
+    );
+}
+
+#[test]
 fn a_lab_folder_that_cannot_be_made_is_infrastructure() {
     let bench = Bench::new();
     bench.write("smoke.toml", SMOKE);

@@ -4,5 +4,7 @@ mod arrives;
 mod guard;
 mod hold;
 mod look;
+mod relay;
+mod run;
 mod talk;
 mod write;

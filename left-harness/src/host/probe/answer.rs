@@ -1,12 +1,17 @@
 //! What the probe says, line by line, and what is made of it.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Exited, Wanted};
+use super::conversation::Conversation;
+use super::{Exited, ProbeError, Wanted};
 use crate::check::manifest::{Entry, Kind, Manifest, Name, Stamp, Time};
+use crate::check::text::escaped;
+
+/// The probe tells a thousand at most.
+const PROCESSES_MAX: usize = 1000;
 
 /// Every key of every line. One type for all of them: the verb decides which must be there.
 #[derive(Debug, Default, Deserialize)]
@@ -52,11 +57,22 @@ pub(super) struct Line {
     system_ms: Option<u64>,
     left_behind: Option<u64>,
     stuck: Option<u64>,
+    command: Option<String>,
+    ours: Option<bool>,
+    ports: Option<String>,
     died_within_us: Option<u64>,
     lease_lapsed: bool,
     pub(super) guarding: bool,
     pub(super) healed: Option<bool>,
     pub(super) dismissed: bool,
+    pub(super) data: Option<String>,
+    pub(super) listen: Option<String>,
+    pub(super) peer: Option<String>,
+    pub(super) answer: Option<u64>,
+    pub(super) delivered: Option<u64>,
+    pub(super) connections: Option<u64>,
+    pub(super) fired: Option<u64>,
+    pub(super) bytes: Option<u64>,
 }
 
 /// Size and hash of a file on a host.
@@ -115,6 +131,39 @@ pub enum Arrival {
     },
 }
 
+/// A process that is attributable to a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunProcess {
+    /// Together with the start time this names it for good.
+    pub pid: u32,
+    /// In the kernel's ticks since the host was started.
+    pub start_time: u64,
+    /// Program and arguments, escaped and cut.
+    pub command: String,
+    /// It is a probe of this harness.
+    pub is_ours: bool,
+    /// TCP ports that it listens on.
+    pub ports: Vec<u16>,
+}
+
+/// Processes until the end, and how many could not be killed.
+pub(super) async fn run_processes(
+    talk: &mut Conversation,
+) -> Result<(Vec<RunProcess>, u64), ProbeError> {
+    let mut processes = Vec::new();
+    loop {
+        let line = talk.needed_line().await?;
+        if line.end {
+            talk.end().await?;
+            return Ok((processes, line.stuck.unwrap_or(0)));
+        }
+        if processes.len() >= PROCESSES_MAX {
+            return Err(talk.nonsense("more processes than it ever tells"));
+        }
+        processes.push(RunProcess::of(line).map_err(|why| talk.nonsense(&why))?);
+    }
+}
+
 /// A file that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
@@ -166,6 +215,35 @@ impl Part {
             allocated,
             problem: line.problem,
         })
+    }
+}
+
+impl RunProcess {
+    fn of(line: Line) -> Result<Self, String> {
+        let ports = line.ports.ok_or("no ports")?;
+        let ports = ports.split(',').filter(|port| !port.is_empty());
+        let ports: Result<_, _> = ports.map(str::parse).collect();
+        Ok(Self {
+            pid: line.pid.ok_or("no pid")?,
+            start_time: line.start_time.ok_or("no start time")?,
+            command: escaped(line.command.ok_or("no command")?.as_bytes()),
+            is_ours: line.ours.ok_or("neither ours nor theirs")?,
+            ports: ports.map_err(|_| "a port that is none")?,
+        })
+    }
+}
+
+impl fmt::Display for RunProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let command = match self.command.as_str() {
+            "" => "without a command line",
+            command => command,
+        };
+        write!(f, "{command} (pid {})", self.pid)?;
+        for port in &self.ports {
+            write!(f, ", listens on port {port}")?;
+        }
+        Ok(())
     }
 }
 

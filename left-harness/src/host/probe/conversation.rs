@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -74,6 +75,11 @@ impl Conversation {
 
     /// The next line; `None` once it has ended well.
     pub(super) async fn line(&mut self) -> Result<Option<Line>, ProbeError> {
+        self.line_of().await
+    }
+
+    /// The next line of a kind of its own; `None` once it has ended well.
+    async fn line_of<L: DeserializeOwned>(&mut self) -> Result<Option<L>, ProbeError> {
         loop {
             if let Some(line) = self.take_line()? {
                 return Ok(Some(line));
@@ -93,7 +99,12 @@ impl Conversation {
 
     /// The next line, which must come.
     pub(super) async fn needed_line(&mut self) -> Result<Line, ProbeError> {
-        match self.line().await? {
+        self.needed_line_of().await
+    }
+
+    /// The next line of a kind of its own, which must come.
+    pub(super) async fn needed_line_of<L: DeserializeOwned>(&mut self) -> Result<L, ProbeError> {
+        match self.line_of().await? {
             Some(line) => Ok(line),
             None => Err(self.nonsense("it ended in the middle")),
         }
@@ -120,7 +131,7 @@ impl Conversation {
         }
     }
 
-    fn take_line(&mut self) -> Result<Option<Line>, ProbeError> {
+    fn take_line<L: DeserializeOwned>(&mut self) -> Result<Option<L>, ProbeError> {
         let waiting = &self.pending[self.start..];
         let Some(end) = waiting.iter().position(|byte| *byte == b'\n') else {
             if waiting.len() > LINE_BYTES_MAX {
@@ -140,7 +151,7 @@ impl Conversation {
         Ok(Some(line))
     }
 
-    fn over(&self) -> Result<Option<Line>, ProbeError> {
+    fn over<L>(&self) -> Result<Option<L>, ProbeError> {
         let complaints = self.complaints();
         let because = |what: String| {
             if complaints.is_empty() {

@@ -12,6 +12,12 @@ use super::answer::Line;
 use super::conversation::Conversation;
 use crate::host::remote::RemoteError;
 
+/// A start is a matter of milliseconds; the rest is a slow host and the way there.
+pub(super) const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// For the channel to take a line: longer than a lease is too late anyway.
+const ORDER_DEADLINE: Duration = Duration::from_secs(10);
+
 /// A program to be held.
 #[derive(Debug, Clone)]
 pub struct HoldSpec {
@@ -118,7 +124,15 @@ impl Held {
             orders,
             state,
         };
-        let state = held.wait(|state| state.started.is_some()).await?;
+        let began = held.wait(|state| state.started.is_some());
+        let Ok(state) = tokio::time::timeout(START_DEADLINE, began).await else {
+            return Err(late(
+                &held.host,
+                &format!("starting {program}"),
+                START_DEADLINE,
+            ));
+        };
+        let state = state?;
         match state.end {
             Some(End::NotStarted(why)) => Err(ProbeError::NotStarted {
                 host: held.host,
@@ -197,7 +211,11 @@ impl Held {
     }
 
     async fn order(&self, order: String) -> Result<(), ProbeError> {
-        match self.orders.send(order.into_bytes()).await {
+        let sending = self.orders.send(order.into_bytes());
+        let Ok(sent) = tokio::time::timeout(ORDER_DEADLINE, sending).await else {
+            return Err(late(&self.host, "an order to a holder", ORDER_DEADLINE));
+        };
+        match sent {
             Ok(()) => Ok(()),
             // Nobody listens once it has ended; that is no failure of an order.
             Err(_) => self.exited().await.map(|_| ()),
@@ -252,6 +270,14 @@ pub(super) fn lost(host: &str, doing: &str, why: String) -> ProbeError {
         host: host.to_owned(),
         doing: doing.to_owned(),
         why,
+    })
+}
+
+pub(super) fn late(host: &str, doing: &str, within: Duration) -> ProbeError {
+    ProbeError::Remote(RemoteError::Deadline {
+        host: host.to_owned(),
+        doing: doing.to_owned(),
+        seconds: within.as_secs_f64(),
     })
 }
 

@@ -394,3 +394,93 @@ async fn nonsense_and_early_ends_show_what_the_probe_complained_about() {
         "lost the connection to host b while look tree: the channel closed"
     );
 }
+
+#[tokio::test]
+async fn a_host_tells_what_it_can_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let there_later = dir.path().join("not/yet");
+    let can = probe().capabilities(&there_later).await.unwrap();
+    assert_eq!(can.machine, std::env::consts::ARCH);
+    assert_eq!(can.euid, rustix::process::geteuid().as_raw());
+    assert!(can.processors > 0 && can.free_bytes > 0 && can.proc);
+    assert!(!can.noexec || !can.release.is_empty());
+    // It is the same clock.
+    assert!(can.clock_offset_ns.unsigned_abs() <= can.clock_error.as_nanos());
+    let has_sudo = ["/usr/bin/sudo", "/bin/sudo"]
+        .map(Path::new)
+        .iter()
+        .any(|path| path.exists());
+    assert_eq!(can.sudo.is_some(), has_sudo);
+}
+
+fn undo_spec(dir: &Path, lease: Duration, script: &str) -> UndoSpec {
+    UndoSpec {
+        dir: dir.join("guard"),
+        lease,
+        within: Duration::from_millis(500),
+        argv: ["sh", "-c", script].map(str::to_owned).into(),
+    }
+}
+
+async fn is_removed(file: &Path) {
+    let begun = std::time::Instant::now();
+    while file.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it is undone");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_fault_is_undone_when_it_is_healed_and_stays_when_it_is_dismissed() {
+    let dir = tempfile::tempdir().unwrap();
+    let fault = dir.path().join("fault");
+    let script = format!("rm '{}'", fault.display());
+    let spec = undo_spec(dir.path(), Duration::from_secs(20), &script);
+    std::fs::write(&fault, "").unwrap();
+    let guard = probe().guard_undo(&spec).await.unwrap();
+    guard.renew().await.unwrap();
+    assert!(fault.exists());
+    guard.dismiss().await.unwrap();
+    assert!(fault.exists());
+    let guard = probe().guard_undo(&spec).await.unwrap();
+    guard.heal().await.unwrap();
+    assert!(!fault.exists());
+}
+
+#[tokio::test]
+async fn a_fault_is_undone_when_the_lease_lapses_after_the_channel_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let fault = dir.path().join("fault");
+    // The first try fails: who is not there to be told must not need a second wish.
+    let script = format!(
+        "[ -e '{0}.tried' ] || {{ touch '{0}.tried'; exit 1; }}; rm '{0}'",
+        fault.display()
+    );
+    let spec = undo_spec(dir.path(), Duration::from_millis(300), &script);
+    std::fs::write(&fault, "").unwrap();
+    let guard = probe().guard_undo(&spec).await.unwrap();
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        guard.renew().await.unwrap();
+    }
+    assert!(fault.exists(), "renewed is not undone");
+    drop(guard);
+    is_removed(&fault).await;
+}
+
+#[tokio::test]
+async fn an_undo_that_fails_or_hangs_is_told_with_its_complaint() {
+    let dir = tempfile::tempdir().unwrap();
+    for (script, words) in [
+        (
+            "echo 'no such table' >&2; exit 3",
+            "exit status: 3: no such table",
+        ),
+        ("sleep 60", "did not end within 0.5 s"),
+    ] {
+        let spec = undo_spec(dir.path(), Duration::from_secs(20), script);
+        let guard = probe().guard_undo(&spec).await.unwrap();
+        let why = guard.heal().await.unwrap_err().to_string();
+        assert!(why.contains(words), "{why}");
+    }
+}

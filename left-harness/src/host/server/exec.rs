@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use russh::server::{Handle, Msg};
-use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
@@ -71,17 +71,7 @@ pub(super) async fn run(shared: &Shared, session: Handle, channel: Channel<Msg>,
         }
     };
     match ended {
-        Some(Ok(status)) => match status.signal() {
-            None => farewell(&write, Some(status.code().unwrap_or(255) as u32)).await,
-            Some(signal) => {
-                let (signal, core) = (name(signal), status.core_dumped());
-                let (text, language) = (String::new(), "en".into());
-                let _ = session
-                    .exit_signal_request(id, signal, core, text, language)
-                    .await;
-                farewell(&write, None).await;
-            }
-        },
+        Some(Ok(status)) => tell_exit(&session, id, &write, status).await,
         Some(Err(_)) => farewell(&write, None).await,
         None => {
             let muted = async { tokio::join!(mute(stdout), mute(stderr)) };
@@ -96,9 +86,25 @@ pub(super) async fn run(shared: &Shared, session: Handle, channel: Channel<Msg>,
     }
 }
 
+/// Reports how a program ended, and ends its channel.
+pub(super) async fn tell_exit(
+    session: &Handle,
+    id: ChannelId,
+    write: &ChannelWriteHalf<Msg>,
+    status: ExitStatus,
+) {
+    let Some(signal) = status.signal() else {
+        return farewell(write, Some(status.code().unwrap_or(255) as u32)).await;
+    };
+    let (signal, core) = (name(signal), status.core_dumped());
+    let (text, language) = (String::new(), "en".into());
+    let _ = session
+        .exit_signal_request(id, signal, core, text, language)
+        .await;
+    farewell(write, None).await;
+}
+
 fn start(shared: &Shared, program: Program) -> std::io::Result<Child> {
-    let path = std::env::var_os("PATH");
-    let path = path.unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".into());
     let mut command = Command::new("/bin/sh");
     match program {
         Program::Line(line) => command.arg("-c").arg(std::ffi::OsString::from_vec(line)),
@@ -107,10 +113,7 @@ fn start(shared: &Shared, program: Program) -> std::io::Result<Child> {
     command
         .current_dir(&shared.spec.home)
         .env_clear()
-        .env("PATH", path)
-        .env("HOME", &shared.spec.home)
-        .env("LANG", "C.UTF-8")
-        .envs(shared.spec.env.iter().map(|(name, value)| (name, value)))
+        .envs(shared.environment())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -221,7 +224,7 @@ pub(super) async fn farewell(write: &ChannelWriteHalf<Msg>, code: Option<u32>) {
 
 /// Ends a program whose channel is gone, with its whole process group, but not
 /// what has made a session of its own. Its input is closed already.
-async fn end(mut child: Child, mut stopping: watch::Receiver<bool>) {
+pub(super) async fn end(mut child: Child, mut stopping: watch::Receiver<bool>) {
     let Some(pid) = child.id().and_then(|id| Pid::from_raw(id as i32)) else {
         return;
     };

@@ -19,8 +19,9 @@ const BLOCK_BYTES: usize = 255 << 10;
 /// What every SFTP server must take.
 const BLOCK_BYTES_SMALL: usize = 32 << 10;
 
-/// For one answer, behind everything that is queued before it on a slow link.
-pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
+/// After which the protocol's crate forgets a request. Whoever waits for an answer has
+/// given up long before.
+const FORGET: Duration = Duration::from_secs(600);
 
 const POSIX_RENAME: &str = "posix-rename@openssh.com";
 const FSYNC: &str = "fsync@openssh.com";
@@ -93,24 +94,25 @@ pub(super) async fn open(link: &Arc<Link>, doing: &str) -> Result<Channel, Remot
             Some(ChannelMsg::Success) => break,
             Some(ChannelMsg::Failure) => {
                 let _ = channel.close().await;
-                return Err(RemoteError::Failed {
-                    host: link.name.clone(),
-                    doing: doing.into(),
-                    why: "the host has no sftp subsystem".into(),
-                });
+                return Err(no_server(link, doing, "the host has no sftp subsystem"));
             }
             Some(_) => {}
             None => return Err(link.lost(doing).await),
         }
     }
     let config = Config {
-        request_timeout_secs: ANSWER_DEADLINE.as_secs(),
+        request_timeout_secs: FORGET.as_secs(),
         ..Config::default()
     };
     let session = RawSftpSession::new_with_config(channel.into_stream(), config);
     let version = match session.init().await {
         Ok(version) => version,
-        Err(_) => return Err(link.lost(doing).await),
+        Err(_) if link.handle.is_closed() => return Err(link.lost(doing).await),
+        Err(_) => {
+            let why = "the host's sftp server does not start, or its login shell says something \
+                       before it does";
+            return Err(no_server(link, doing, why));
+        }
     };
     let can = |extension: &str| version.extensions.contains_key(extension);
     Ok(Channel {
@@ -126,6 +128,17 @@ pub(super) async fn open(link: &Arc<Link>, doing: &str) -> Result<Channel, Remot
         statvfs: can(STATVFS),
         _session_permit: permit,
     })
+}
+
+fn no_server(link: &Link, doing: &str, why: &str) -> RemoteError {
+    RemoteError::Failed {
+        host: link.name.clone(),
+        doing: doing.into(),
+        why: format!(
+            "{why}: files are moved by SFTP; OpenSSH needs `Subsystem sftp internal-sftp` in its \
+             sshd_config, dropbear the program /usr/lib/sftp-server (Debian: openssh-sftp-server)"
+        ),
+    }
 }
 
 /// Reads until the block is full or the file ends.

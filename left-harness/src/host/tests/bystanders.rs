@@ -4,35 +4,41 @@
 use std::process::Stdio;
 
 use super::*;
+use crate::host::client_config::{ClientHost, write_client_config};
 
-/// The options with which OpenSSH's programs reach `host`; `None` without them.
+/// The options with which OpenSSH's programs reach `host` as `a`; `None` without them.
 fn options(host: &Host, folder: &Path) -> Option<Vec<String>> {
-    use std::os::unix::fs::PermissionsExt;
     let asked = std::process::Command::new("ssh").arg("-V").output();
     if asked.is_err() {
         eprintln!("skipped: OpenSSH's client is not installed");
         return None;
     }
-    let key = folder.join("key");
-    let ending = russh::keys::ssh_key::LineEnding::LF;
-    std::fs::write(&key, host.key.to_openssh(ending).unwrap().as_bytes()).unwrap();
-    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
-    let known = folder.join("known");
-    let (port, host_key) = (host.server.port, host.server.host_key.to_openssh().unwrap());
-    std::fs::write(&known, format!("[127.0.0.1]:{port} {host_key}\n")).unwrap();
-    let options = [
-        "BatchMode=yes".into(),
-        "IdentitiesOnly=yes".into(),
-        "StrictHostKeyChecking=yes".into(),
-        format!("Port={port}"),
-        format!("IdentityFile={}", key.display()),
-        format!("UserKnownHostsFile={}", known.display()),
-    ];
-    let mut all = vec!["-F".into(), "none".into()];
-    for option in options {
-        all.extend(["-o".into(), option]);
+    // Blanks and percent signs in its path are good, too.
+    let dir = folder.join("ssh 100%");
+    let config = write_client_config(
+        &dir,
+        &[ClientHost {
+            name: "a",
+            address: "127.0.0.1",
+            port: host.server.port,
+            user: "left",
+            key: &host.key,
+            host_key: &host.server.host_key,
+        }],
+    );
+    let config = config.unwrap();
+    for (path, mode) in [(&dir, 0o700), (&config, 0o600), (&dir.join("key-a"), 0o600)] {
+        use std::os::unix::fs::PermissionsExt;
+        let found = std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{}", path.display());
     }
-    Some(all)
+    let config = config.to_str().unwrap().to_owned();
+    Some(vec![
+        "-o".into(),
+        "BatchMode=yes".into(),
+        "-F".into(),
+        config,
+    ])
 }
 
 async fn run(program: &str, options: &[String], words: &[&str], input: &[u8]) -> Output {
@@ -70,7 +76,7 @@ async fn openssh_runs_programs() {
     let Some(options) = options(&host, folder.path()) else {
         return;
     };
-    let out = run("ssh", &options, &["127.0.0.1", "echo $HOME; exit 3"], b"").await;
+    let out = run("ssh", &options, &["a", "echo $HOME; exit 3"], b"").await;
     let home = host.home().canonicalize().unwrap();
     let complaints = String::from_utf8_lossy(&out.stderr);
     let expected = format!("{}\n", home.display());
@@ -78,24 +84,31 @@ async fn openssh_runs_programs() {
     assert_eq!(out.exit, Exit::Code(3));
 
     let much = content("through ssh", 32 << 20);
-    let out = run("ssh", &options, &["127.0.0.1", "cat"], &much).await;
+    let out = run("ssh", &options, &["a", "cat"], &much).await;
     assert!(out.stdout == much, "what came back differs");
 
-    // A shell, but no terminal; whoever insists on one is told.
-    let shell = b"echo shell; exit 4\n";
-    let out = run("ssh", &options, &["127.0.0.1"], shell).await;
+    // A shell, with a terminal for whoever insists on one.
+    let shell = b"echo shell; test -t 0 || exit 4\n";
+    let out = run("ssh", &options, &["a"], shell).await;
     assert_eq!(
         (&out.stdout[..], out.exit),
         (&b"shell\n"[..], Exit::Code(4))
     );
-    let out = run("ssh", &options, &["-tt", "127.0.0.1"], shell).await;
-    let complaints = String::from_utf8_lossy(&out.stderr);
-    assert!(
-        complaints.contains("PTY allocation request failed"),
-        "{complaints}"
+    let shell =
+        b"test -t 0 && test -t 2 && tty && echo /dev/tty >/dev/tty && sleep 1000 &\nexit 5\n";
+    let out = run("ssh", &options, &["-tt", "a"], shell).await;
+    let (said, complaints) = (
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr),
     );
+    assert_eq!(out.exit, Exit::Code(5), "{said} {complaints}");
+    let words = ["-tt", "a", "tty; cat; kill -9 $$"];
+    let out = run("ssh", &options, &words, b"typed\n").await;
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.contains("/dev/pts/"), "{said}");
+    assert!(said.contains("typed\r\n"), "{said}");
 
-    let forward = ["-W", "127.0.0.1:1", "127.0.0.1"];
+    let forward = ["-W", "127.0.0.1:1", "a"];
     let out = run("ssh", &options, &forward, b"").await;
     assert_eq!(out.exit, Exit::Code(255), "forwarding must be refused");
     host.server.stop().await;
@@ -113,7 +126,7 @@ async fn openssh_moves_files() {
     std::fs::write(&from, &bytes).unwrap();
     let from = from.to_str().unwrap();
     let home = host.home().to_str().unwrap().to_string();
-    let there = format!("127.0.0.1:{home}/scp");
+    let there = format!("a:{home}/scp");
     let here = folder.path().join("here");
     let here = here.to_str().unwrap();
 
@@ -143,7 +156,7 @@ async fn openssh_moves_files() {
         "put {from} up\nmkdir d\nrename up d/f\nln -s d/f link\nchmod 640 d/f\n\
          get d/f {here}\nls -l d\nrm link\nreget d/f {here}\ncd d\npwd\nrm f\ncd ..\nrmdir d\n"
     );
-    let words = ["-b", "-", "127.0.0.1"];
+    let words = ["-b", "-", "a"];
     let out = run("sftp", &options, &words, batch.as_bytes()).await;
     let complaints = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.exit, Exit::Code(0), "{complaints}");
@@ -229,7 +242,9 @@ impl Sshd {
     /// `None` where the administrator lets this user in by no key.
     async fn connect(&mut self) -> Option<Ssh> {
         let door = self.door.take().unwrap();
-        let Way::Tcp { address, port } = door.way();
+        let Way::Tcp { address, port } = door.way() else {
+            unreachable!("it listens on TCP");
+        };
         let end = std::time::Instant::now() + SOON;
         while std::net::TcpStream::connect((address.as_str(), *port)).is_err() {
             assert!(std::time::Instant::now() < end, "{}", self.log());

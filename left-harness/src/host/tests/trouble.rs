@@ -9,7 +9,7 @@ async fn another_key_is_refused() {
     let shown = keys::fingerprint(host.key.public_key());
     let error = Ssh::connect(host.door()).await.err().unwrap();
     assert!(matches!(error, RemoteError::Login { .. }), "{error}");
-    let expected = format!("it does not accept the key {shown} for user tester");
+    let expected = format!("it does not accept the key ED25519 {shown} for user tester");
     assert!(error.to_string().ends_with(&expected), "{error}");
     ok(&right, Command::new(["true"])).await;
     host.server.stop().await;
