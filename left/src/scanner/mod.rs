@@ -94,6 +94,9 @@ pub struct Scanner {
     restless: HashMap<RelPath, Restless>,
     batch: Vec<Observation>,
     batch_since: Instant,
+    /// Folders that are gone, outermost first, told of after what was in them:
+    /// whoever takes them apart elsewhere then hears of the content first.
+    gone_folders: Vec<(RelPath, Record)>,
     /// Processor time of the current scan that went into reading content.
     occupied: Duration,
 }
@@ -133,6 +136,7 @@ impl Scanner {
             restless: HashMap::new(),
             batch: Vec::new(),
             batch_since: Instant::now(),
+            gone_folders: Vec::new(),
             occupied: Duration::ZERO,
         }
     }
@@ -142,6 +146,7 @@ impl Scanner {
         self.restless
             .retain(|_, restless| restless.first_seen.elapsed() < QUIET_WAIT_MAX * 2);
         self.batch.clear();
+        self.gone_folders.clear();
         self.occupied = Duration::ZERO;
         let began = thread_time();
         let mut cursor = Cursor::default();
@@ -219,6 +224,7 @@ impl Scanner {
         } {
             self.note_absent(&path, &record);
         }
+        self.tell_gone_folders(None);
         match self.hand_over(sink) {
             Ok(()) => {
                 let walked = thread_time()
@@ -266,6 +272,25 @@ impl Scanner {
         if record.entry.is_deleted() {
             return;
         }
+        self.tell_gone_folders(Some(path));
+        if record.entry.body == Body::Dir {
+            self.gone_folders.push((path.clone(), record.clone()));
+            return;
+        }
+        self.tell_if_absent(path, record);
+    }
+
+    /// Tells of the folders that were left on the way to `path`.
+    fn tell_gone_folders(&mut self, path: Option<&RelPath>) {
+        while let Some((folder, record)) = self
+            .gone_folders
+            .pop_if(|(folder, _)| path.is_none_or(|path| !path.is_below(folder)))
+        {
+            self.tell_if_absent(&folder, &record);
+        }
+    }
+
+    fn tell_if_absent(&mut self, path: &RelPath, record: &Record) {
         // It may have been put in place after its folder was listed.
         let asked = self.share.stat(path);
         if matches!(asked, Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) {

@@ -131,7 +131,7 @@ fn what_is_gone_is_absent_and_only_that() {
         .filter(|(_, present)| !present)
         .map(|(name, _)| name.as_str())
         .collect();
-    assert_eq!(absent, ["a", "a/x", "a/y", "b"]);
+    assert_eq!(absent, ["a/x", "a/y", "a", "b"]);
     assert!(place.look().iter().all(|(_, present)| *present));
 }
 
@@ -175,4 +175,18 @@ fn a_folder_where_a_file_was_and_the_reverse() {
             "{expected:?} in {seen:?}"
         );
     }
+}
+
+#[test]
+fn a_folder_that_is_gone_is_told_after_what_was_in_it() {
+    let mut place = place();
+    for name in ["a/b/c", "a/b.txt", "a/z", "ab", "d/e"] {
+        place.write(name, "x", Duration::from_secs(10));
+    }
+    place.look();
+    for gone in ["a", "d"] {
+        std::fs::remove_dir_all(place.dir.path().join(gone)).unwrap();
+    }
+    let gone: Vec<_> = place.look().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(gone, ["a/b/c", "a/b", "a/b.txt", "a/z", "a", "d/e", "d"]);
 }
