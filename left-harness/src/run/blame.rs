@@ -48,9 +48,9 @@ pub async fn judged(world: &World, verdict: Result<(), Halt>) -> Result<(), Halt
     Err(halt)
 }
 
-/// What a program without privileges may still write where the run's folder lies.
+/// What a program without privileges may still write where the share lies.
 async fn free_kib(site: &Site) -> Result<u64> {
-    let root = path_text(&site.root)?;
+    let root = path_text(&site.ground)?;
     let asked = Command::new(["df".to_owned(), "-Pk".into(), "--".into(), root]);
     let output = site.probe.remote.exec(asked).await?;
     let text = String::from_utf8_lossy(&output.stdout);

