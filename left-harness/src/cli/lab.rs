@@ -39,7 +39,7 @@ pub struct DeployArgs {
     #[command(flatten)]
     pub lab: LabArgs,
     /// The program under test: an adapter's name, or its file
-    #[arg(long, default_value = "left", value_name = "NAME|FILE")]
+    #[arg(long, default_value = super::DEFAULT_SUT, value_name = "NAME|FILE")]
     pub sut: String,
     /// Take programs from this folder instead of building them
     #[arg(long, value_name = "DIR")]

@@ -19,7 +19,7 @@ pub struct ListArgs {
     #[command(flatten)]
     pub place: PlaceArgs,
     /// The program under test: an adapter's name, or its file
-    #[arg(long, default_value = "left", value_name = "NAME|FILE")]
+    #[arg(long, default_value = super::DEFAULT_SUT, value_name = "NAME|FILE")]
     pub sut: String,
     /// Print the table as JSON
     #[arg(long)]

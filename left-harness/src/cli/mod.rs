@@ -27,6 +27,9 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// The program under test unless another one is asked for.
+const DEFAULT_SUT: &str = "left";
+
 /// clap lists all commands in one heap; people look for them by what they want to do.
 const HELP: &str = "\
 {about-with-newline}

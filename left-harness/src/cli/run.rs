@@ -20,7 +20,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub place: PlaceArgs,
     /// The program under test: an adapter's name (suts/NAME.toml beside the scenario), or its file
-    #[arg(long, default_value = "left", value_name = "NAME|FILE")]
+    #[arg(long, default_value = super::DEFAULT_SUT, value_name = "NAME|FILE")]
     pub sut: String,
     /// Seed of all generated content, instead of the scenario's own
     #[arg(long)]

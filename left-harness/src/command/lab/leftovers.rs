@@ -226,7 +226,7 @@ impl Host {
                 let state = match found.state {
                     State::InUse => "in use",
                     State::Kept => "kept",
-                    State::Left => "left",
+                    State::Left => "left behind",
                 };
                 json!({ "run": found.run, "path": found.dir.display().to_string(), "state": state })
             })

@@ -21,7 +21,7 @@ fn options(host: &Host, folder: &Path) -> Option<Vec<String>> {
             name: "a",
             address: "127.0.0.1",
             port: host.server.port,
-            user: "left",
+            user: "anybody",
             key: &host.key,
             host_key: &host.server.host_key,
         }],

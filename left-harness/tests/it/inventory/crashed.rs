@@ -100,7 +100,7 @@ fn what_nobody_guards_any_more_is_shown_and_taken_down() {
     assert_eq!(seen.code, 0, "{}", seen.all());
     let seen: serde_json::Value = serde_json::from_str(&seen.stdout).expect("it is JSON");
     let a = &seen["hosts"][0];
-    assert_eq!(a["folders"][0]["state"], "left", "{seen}");
+    assert_eq!(a["folders"][0]["state"], "left behind", "{seen}");
     assert_eq!(a["processes_left"][0]["pid"], stray.id(), "{seen}");
     assert_eq!(seen["hosts"][1]["folders"], serde_json::json!([]), "{seen}");
 
