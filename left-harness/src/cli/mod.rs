@@ -43,7 +43,7 @@ Look:
   list    List scenarios: what each proves, and in which lab it would run
 
 Labs:
-  lab     Bring a lab up, look at it, enter it, take it down
+  lab     Give the harness a folder on your hosts, look at a lab, enter it, clear it up
   doctor  Say what this machine and your hosts can do, and what mends the rest
 
 Options:
@@ -72,7 +72,7 @@ pub enum Command {
     },
     /// List scenarios: what each proves, and what it would be skipped for
     List(ListArgs),
-    /// Bring a lab up, look at it, enter it, take it down
+    /// Give the harness a folder on your hosts, look at a lab, enter it, clear it up
     #[command(subcommand)]
     Lab(LabCommand),
     /// Say what this machine and your hosts can do, and what mends the rest
