@@ -130,8 +130,7 @@ async fn a_host_without_sftp_says_how_to_mend_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_hangs_after_login_is_given_up_in_time() {
-    // A healthy one answers in time, also on a machine that is busy with other tests.
-    const ANSWER: Duration = Duration::from_secs(3);
+    const ANSWER: Duration = Duration::from_secs(1);
     let Some(sshd) = Sshd::openssh("a") else {
         return;
     };
@@ -170,12 +169,12 @@ async fn a_host_that_hangs_after_login_is_given_up_in_time() {
             assert!(matches!(error, RemoteError::Deadline { .. }), "{error}");
             let text = error.to_string();
             assert!(
-                text.ends_with("within 3 s") && text.contains("host a"),
+                text.ends_with("within 1 s") && text.contains("host a"),
                 "{text}"
             );
         }
         // One after the other for the one channel, all well before a minute.
-        assert!(took < Duration::from_secs(40), "{took:?}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
         ssh.close().await;
     }
     let _ = std::fs::remove_file("/tmp/left-harness-never");
