@@ -289,9 +289,14 @@ async fn connect(near: TcpStream, route: Route, lanes: Lanes, delay: Option<Dura
     // Nobody listens there: dropping the socket resets it, and the dialler sees
     // that rather than a polite end.
     let dialling = dial(route.source, route.dial);
-    if let Ok(Ok(far)) = tokio::time::timeout(DIAL_TIMEOUT, dialling).await {
-        let _ = near.set_nodelay(true);
-        pump::carry(near, far, &lanes, delay).await;
+    match tokio::time::timeout(DIAL_TIMEOUT, dialling).await {
+        Ok(Ok(far)) => {
+            let _ = near.set_nodelay(true);
+            pump::carry(near, far, &lanes, delay).await;
+        }
+        // Refused, or accepted and reset at once; neither crosses a wire that
+        // stands still by now.
+        _ => wire.moves().await,
     }
 }
 

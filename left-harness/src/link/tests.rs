@@ -379,6 +379,28 @@ async fn cut_wire_hides_a_reset_until_healed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_wire_hides_a_refusal_until_healed() {
+    let delay = Duration::from_millis(100);
+    let spec = LinkSpec {
+        delay: Some(delay),
+        ..LinkSpec::default()
+    };
+    let Wired { link, b, routes } = Wired::with(spec).await;
+    drop(b);
+    let mut near = TcpStream::connect(routes[0].listen).await.unwrap();
+    until("it is accepted", || link.connections("a", "b") == 1).await;
+    // On its way, with nobody there to take it.
+    link.cut("a", "b");
+    let early = tokio::time::timeout(3 * delay, near.read(&mut [0; 1])).await;
+    assert!(
+        early.is_err(),
+        "the refusal came over a cut wire: {early:?}"
+    );
+    link.heal("a", "b");
+    assert!(is_reset(soon(near.read(&mut [0; 1])).await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn point_that_nobody_looks_at_does_not_stop_the_bytes() {
     let wired = Wired::up().await;
     let (near, mut far) = wired.connect().await;
