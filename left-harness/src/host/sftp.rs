@@ -162,20 +162,26 @@ impl Sftp {
         Ok(())
     }
 
-    /// The open channel, or a new one.
+    /// The open channel, or a new one. Whoever waits for somebody else's opening has its
+    /// own deadline all the same: many at once give a silent host up together, not one
+    /// after the other.
     async fn channel(&self) -> Result<Arc<Channel>, RemoteError> {
+        const DOING: &str = "opening its file channel";
+        let opened = tokio::time::timeout(self.link.answer_deadline, self.open(DOING)).await;
+        opened.unwrap_or_else(|_| Err(self.link.late(DOING)))
+    }
+
+    async fn open(&self, doing: &'static str) -> Result<Arc<Channel>, RemoteError> {
         let mut kept = self.channel.lock().await;
         if let Some(channel) = &*kept {
             return Ok(channel.clone());
         }
-        let doing = "opening its file channel";
         let link = self.link.clone();
         // A task of its own: whoever gives up waiting leaves no half-open channel.
         let opening = tokio::spawn(async move { open(&link, doing).await });
-        let channel = match tokio::time::timeout(self.link.answer_deadline, opening).await {
-            Ok(Ok(opened)) => Arc::new(opened?),
-            Ok(Err(_)) => return Err(self.link.lost(doing).await),
-            Err(_) => return Err(self.link.late(doing)),
+        let channel = match opening.await {
+            Ok(opened) => Arc::new(opened?),
+            Err(_) => return Err(self.link.lost(doing).await),
         };
         *kept = Some(channel.clone());
         Ok(channel)

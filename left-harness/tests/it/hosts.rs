@@ -173,8 +173,8 @@ async fn a_host_that_hangs_after_login_is_given_up_in_time() {
                 "{text}"
             );
         }
-        // One after the other for the one channel, all well before a minute.
-        assert!(took < Duration::from_secs(20), "{took:?}");
+        // Together, not one after the other for the one file channel.
+        assert!(took < 4 * ANSWER, "{took:?}");
         ssh.close().await;
     }
     let _ = std::fs::remove_file("/tmp/left-harness-never");

@@ -89,9 +89,13 @@ impl Sshd {
         keygen(&at("id"), spec.key);
         std::fs::copy(at("id.pub"), at("authorized_keys")).expect("a file can be copied");
         let mut host_keys = Vec::new();
+        // A home of its own: bash reads ~/.bashrc when sshd starts it, and what this
+        // account's says and how long it takes is none of the test's business.
         let mut config = format!(
-            "AuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\nMaxStartups 100\n",
-            at("authorized_keys").display()
+            "AuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\nMaxStartups 100\n\
+             SetEnv HOME={}\n",
+            at("authorized_keys").display(),
+            dir.path().display()
         );
         for kind in spec.host_keys {
             let path = at(&format!("host_{kind}"));
