@@ -10,7 +10,7 @@ use crate::version::{Relation, ReplicaId, VersionVector};
 
 /// What this side does about the peer's entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum Decision {
     /// Ours is the same or newer; the peer acts, if anybody.
     Nothing,
     /// The disk already is as it should be; only the record changes.
@@ -28,35 +28,35 @@ pub enum Action {
 }
 
 /// Decides for one path; `mine` is `None` when nothing was ever known here.
-pub fn plan(mine: Option<&Entry>, theirs: &Entry) -> Action {
+pub fn plan(mine: Option<&Entry>, theirs: &Entry) -> Decision {
     let Some(mine) = mine else {
         return match theirs.body {
-            Body::Deleted => Action::Record(theirs.clone()),
-            _ => Action::Install(theirs.clone()),
+            Body::Deleted => Decision::Record(theirs.clone()),
+            _ => Decision::Install(theirs.clone()),
         };
     };
     match mine.version.relation(&theirs.version) {
-        Relation::Equal | Relation::Newer => Action::Nothing,
+        Relation::Equal | Relation::Newer => Decision::Nothing,
         Relation::Older => follow(mine, theirs),
         Relation::Concurrent => reconcile(mine, theirs),
     }
 }
 
 /// The peer's version was made with ours known.
-fn follow(mine: &Entry, theirs: &Entry) -> Action {
+fn follow(mine: &Entry, theirs: &Entry) -> Decision {
     if mine.same_content(theirs) {
         return adopt_metadata(mine, theirs.clone());
     }
     match (&mine.body, &theirs.body) {
-        (_, Body::Deleted) => Action::Withhold,
+        (_, Body::Deleted) => Decision::Withhold,
         // The folder's content would have to go first.
-        (Body::Dir, _) => Action::Withhold,
-        _ => Action::Install(theirs.clone()),
+        (Body::Dir, _) => Decision::Withhold,
+        _ => Decision::Install(theirs.clone()),
     }
 }
 
 /// Each side changed it without knowing of the other's change.
-fn reconcile(mine: &Entry, theirs: &Entry) -> Action {
+fn reconcile(mine: &Entry, theirs: &Entry) -> Decision {
     let version = mine.version.merged(&theirs.version);
     match (&mine.body, &theirs.body) {
         _ if mine.same_content(theirs) => {
@@ -68,20 +68,20 @@ fn reconcile(mine: &Entry, theirs: &Entry) -> Action {
             adopt_metadata(mine, winner.with_version(version))
         }
         // A change beats a deletion.
-        (Body::Deleted, _) => Action::Install(theirs.with_version(version)),
-        (_, Body::Deleted) => Action::Record(mine.with_version(version)),
+        (Body::Deleted, _) => Decision::Install(theirs.with_version(version)),
+        (_, Body::Deleted) => Decision::Record(mine.with_version(version)),
         // Ours must not claim to know theirs before the peer has saved it, or
         // the peer would take ours for a successor and save nothing.
-        _ if keeps_the_name(mine, theirs) => Action::Nothing,
-        _ => Action::InstallKeepingOurs(theirs.with_version(version)),
+        _ if keeps_the_name(mine, theirs) => Decision::Nothing,
+        _ => Decision::InstallKeepingOurs(theirs.with_version(version)),
     }
 }
 
-fn adopt_metadata(mine: &Entry, target: Entry) -> Action {
+fn adopt_metadata(mine: &Entry, target: Entry) -> Decision {
     if mine.same_metadata(&target) || target.is_deleted() {
-        Action::Record(target)
+        Decision::Record(target)
     } else {
-        Action::SetMetadata(target)
+        Decision::SetMetadata(target)
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn table() {
-        use Action::*;
+        use Decision::*;
         let at = |entry: &Entry, a, b| entry.with_version(version(a, b));
         let one = file("one", 10, 1, 0);
         let two = file("two", 20, 1, 0);
@@ -259,8 +259,8 @@ mod tests {
                     continue;
                 }
                 let (mine, theirs) = (other(mine.clone(), 1, 0), other(theirs.clone(), 0, 1));
-                let kept = plan(Some(&mine), &theirs) == Action::Nothing;
-                let lost = matches!(plan(Some(&theirs), &mine), Action::InstallKeepingOurs(_));
+                let kept = plan(Some(&mine), &theirs) == Decision::Nothing;
+                let lost = matches!(plan(Some(&theirs), &mine), Decision::InstallKeepingOurs(_));
                 assert_eq!(kept, lost, "{mine:?} {theirs:?}");
             }
         }
@@ -306,12 +306,14 @@ mod tests {
         fn hear(&mut self, path: &str, theirs: &Entry, here: ReplicaId) {
             let mine = self.records.get(path).cloned();
             match plan(mine.as_ref(), theirs) {
-                Action::Nothing => {}
-                Action::Withhold => panic!("the simulation deletes nothing"),
-                Action::Record(entry) | Action::SetMetadata(entry) | Action::Install(entry) => {
+                Decision::Nothing => {}
+                Decision::Withhold => panic!("the simulation deletes nothing"),
+                Decision::Record(entry)
+                | Decision::SetMetadata(entry)
+                | Decision::Install(entry) => {
                     self.records.insert(path.to_owned(), entry);
                 }
-                Action::InstallKeepingOurs(entry) => {
+                Decision::InstallKeepingOurs(entry) => {
                     let ours = mine.expect("a conflict has two sides").body;
                     let copy = conflict_name(path.as_bytes(), &ours, here, 0);
                     let copy = String::from_utf8(copy).unwrap();

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::{How, Job, change_mode, open_to_change};
 use crate::entry::Body;
-use crate::index::Index;
+use crate::index::Store;
 use crate::part::{STAGED, is_superseded, rescue};
 use crate::path::RelPath;
 use crate::plan::conflict_name;
@@ -32,7 +32,7 @@ pub(super) enum Exchanged {
 /// back.
 pub(super) fn exchange(
     share: &Share,
-    index: &Index,
+    index: &impl Store,
     folder: &OwnedFd,
     job: &Job,
     known: &Stamp,
@@ -64,7 +64,7 @@ pub(super) fn exchange(
 /// The exchange itself; `false` when what came out went back.
 pub(super) fn exchange_staged(
     share: &Share,
-    index: &Index,
+    index: &impl Store,
     folder: &OwnedFd,
     staged: &str,
     job: &Job,
@@ -146,7 +146,7 @@ fn clear_staged(share: &Share) -> io::Result<()> {
 
 /// Gives the losing version its second name before it loses the first, so
 /// that no moment is without it.
-fn keep_copy(index: &Index, folder: &OwnedFd, job: &Job) -> io::Result<RelPath> {
+fn keep_copy(index: &impl Store, folder: &OwnedFd, job: &Job) -> io::Result<RelPath> {
     let ours = job
         .known
         .as_ref()

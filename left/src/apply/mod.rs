@@ -18,8 +18,8 @@ use rustix::io::Errno;
 use exchange::{Exchanged, exchange};
 
 use crate::entry::{Body, ContentId, Entry, Mtime};
-use crate::index::{Change, Index};
-use crate::part::{PartId, remove_part};
+use crate::index::{Change, Store};
+use crate::part::{PartId, open_complete_part, remove_part};
 use crate::path::RelPath;
 use crate::record::{Record, Stamp};
 use crate::share::{Share, is_dir, stamp};
@@ -102,9 +102,9 @@ pub enum Outcome {
 /// Syncing the whole file system costs less than this many files one by one.
 const SYNC_EACH_MAX: usize = 8;
 
-/// Performs jobs together, so that many small files share their syncs. A part
-/// comes with each job that has content.
-pub fn apply(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Vec<(Job, Outcome)> {
+/// Performs jobs together, so that many small files share their syncs. The
+/// part of each job that has content is complete.
+pub fn apply(share: &Share, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Outcome)> {
     let ended = apply_all(share, index, jobs);
     for (job, outcome) in &ended {
         // The next attempt has a part of its own; this one would stay.
@@ -116,15 +116,12 @@ pub fn apply(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Ve
     ended
 }
 
-fn apply_all(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Vec<(Job, Outcome)> {
+fn apply_all(share: &Share, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Outcome)> {
     let mut ready = Vec::new();
     let mut ended = Vec::new();
-    for (job, part) in jobs {
-        match part
-            .as_ref()
-            .map_or(Ok(()), |part| dress(part, &job.target))
-        {
-            Ok(()) => ready.push((job, part)),
+    for job in jobs {
+        match open_dressed(share, &job) {
+            Ok(part) => ready.push((job, part)),
             Err(error) => ended.push((job, Outcome::Failed(error))),
         }
     }
@@ -188,16 +185,18 @@ fn apply_all(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Ve
     ended
 }
 
-/// Gives a part the length and metadata of the file it becomes.
-fn dress(part: &File, target: &Entry) -> io::Result<()> {
-    let Body::File { size, mtime, .. } = &target.body else {
-        return Ok(());
+/// Opens the part of a job with content, and gives it the metadata of the file
+/// that it becomes.
+fn open_dressed(share: &Share, job: &Job) -> io::Result<Option<File>> {
+    let (Some((_, size)), Some(id)) = (job.content(), job.part()) else {
+        return Ok(None);
     };
-    if part.metadata()?.len() != *size {
-        part.set_len(*size)?;
+    let part = open_complete_part(share, id, size)?;
+    fchmod(&part, Mode::from_raw_mode(job.target.mode))?;
+    if let Some(mtime) = job.target.mtime() {
+        set_mtime(&part, mtime)?;
     }
-    fchmod(part, Mode::from_raw_mode(target.mode))?;
-    set_mtime(part, *mtime)
+    Ok(Some(part))
 }
 
 fn set_mtime(file: &impl std::os::fd::AsFd, mtime: Mtime) -> io::Result<()> {
@@ -236,7 +235,7 @@ fn syncfs_tells_errors() -> bool {
 
 fn perform(
     share: &Share,
-    index: &Index,
+    index: &impl Store,
     folders: &mut HashMap<Option<RelPath>, OwnedFd>,
     job: &Job,
     part: Option<&File>,
@@ -276,7 +275,7 @@ fn in_writable_folder<T>(folder: &OwnedFd, work: impl FnOnce() -> T) -> Option<T
 
 fn place(
     share: &Share,
-    index: &Index,
+    index: &impl Store,
     folder: &OwnedFd,
     job: &Job,
     part: Option<&File>,

@@ -3,6 +3,7 @@
 use super::exchange::exchange_staged;
 use super::*;
 use crate::events::Reporter;
+use crate::index::Index;
 use crate::part::{open_part, settle_intents};
 use crate::version::{ReplicaId, VersionVector};
 use std::io::Write;
@@ -53,7 +54,7 @@ impl Place {
     }
 
     /// A job for a file whose content has arrived.
-    fn job(&self, name: &str, known: Option<Record>, text: &str, how: How) -> (Job, Option<File>) {
+    fn job(&self, name: &str, known: Option<Record>, text: &str, how: How) -> Job {
         let target = file(text, 2);
         let path = RelPath::parse(name.as_bytes()).unwrap();
         let job = Job {
@@ -66,10 +67,10 @@ impl Place {
         };
         let mut part = open_part(&self.share, job.part().unwrap()).unwrap();
         part.write_all(text.as_bytes()).unwrap();
-        (job, Some(part))
+        job
     }
 
-    fn apply(&self, job: (Job, Option<File>)) -> Outcome {
+    fn apply(&self, job: Job) -> Outcome {
         apply(&self.share, &self.index, vec![job]).remove(0).1
     }
 }
@@ -140,8 +141,7 @@ fn an_edit_between_the_check_and_the_exchange_goes_back() {
     place.write("name", "old");
     let known = place.known("name");
     place.write("name", "an edit nobody has seen");
-    let (job, part) = place.job("name", Some(known), "of the peer", How::Install);
-    drop(part);
+    let job = place.job("name", Some(known), "of the peer", How::Install);
     let staged = PartId {
         content: ContentId(*blake3::hash(b"of the peer").as_bytes()),
         slot: 0,
@@ -187,7 +187,7 @@ fn exchanged_and_killed(place: &Place, edit: Option<&str>) {
     if let Some(edit) = edit {
         place.write("name", edit);
     }
-    let (job, _) = place.job("name", None, "new", How::Install);
+    let job = place.job("name", None, "new", How::Install);
     let id = job.part().unwrap();
     place
         .index
@@ -246,9 +246,9 @@ fn metadata_that_is_set_hides_no_write() {
     let place = place();
     place.write("name", "old");
     let known = place.known("name");
-    let (mut job, _) = place.job("name", Some(known), "old", How::Install);
+    let mut job = place.job("name", Some(known), "old", How::Install);
     job.how = How::SetMetadata;
-    let Outcome::Done { stamp, .. } = place.apply((job, None)) else {
+    let Outcome::Done { stamp, .. } = place.apply(job) else {
         panic!("it was not done")
     };
     assert!(!stamp.trusted);
@@ -269,7 +269,7 @@ fn an_attempt_that_failed_leaves_no_small_part() {
     };
     let mut part = open_part(&place.share, job.part().unwrap()).unwrap();
     part.write_all(b"of the peer").unwrap();
-    let outcome = place.apply((job, Some(part)));
+    let outcome = place.apply(job);
     assert!(matches!(outcome, Outcome::Changed), "{outcome:?}");
     assert!(!crate::part::any_parts(&place.share));
 }
@@ -277,11 +277,11 @@ fn an_attempt_that_failed_leaves_no_small_part() {
 #[test]
 fn something_else_under_the_parts_name_is_not_put_in_place() {
     let place = place();
-    let (job, part) = place.job("name", None, "of the peer", How::Install);
+    let job = place.job("name", None, "of the peer", How::Install);
     let name = place.dir.path().join(".left/parts").join(job.part_name());
     std::fs::remove_file(&name).unwrap();
     std::fs::write(&name, "something else").unwrap();
-    let outcome = place.apply((job, part));
+    let outcome = place.apply(job);
     assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
     assert!(place.names().is_empty());
 }
@@ -290,7 +290,7 @@ fn something_else_under_the_parts_name_is_not_put_in_place() {
 fn crash_after_exchange_with_an_edit_that_cannot_be_read_keeps_it_too() {
     use std::os::unix::fs::PermissionsExt;
     let place = place();
-    let (job, _) = place.job("gone/name", None, "new", How::Install);
+    let job = place.job("gone/name", None, "new", How::Install);
     let id = job.part().unwrap();
     let part = place.dir.path().join(".left/parts").join(id.name());
     std::fs::write(&part, "an edit nobody has seen").unwrap();

@@ -1,6 +1,7 @@
 //! Brings everything up, waits for a signal, and takes everything down.
 
 mod again;
+mod drive;
 mod error;
 mod places;
 mod work;
@@ -19,11 +20,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 pub use again::begin_again;
 use again::{FAILED, expect_panics, wait_for_room};
+pub use drive::Input;
+use drive::{Hands, drive};
 pub use error::DaemonError;
 use places::{open_events, refuse_log_inside, share_path};
 use work::{apply_all, scan_always};
 
-use crate::engine::{Engine, EngineContext, Event};
 use crate::events::Reporter;
 use crate::index::Index;
 use crate::part::{any_parts, settle_intents};
@@ -43,8 +45,8 @@ const STATUS_EVERY: Duration = Duration::from_millis(250);
 /// What is under way gets this long at the end; it resumes at the next start.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// Events waiting for the engine.
-const EVENTS_MAX: usize = 1024;
+/// Inputs waiting for the engine.
+const INPUTS_MAX: usize = 1024;
 
 /// Jobs waiting for the applier; more than the engine ever has on their way.
 const JOBS_MAX: usize = 1024;
@@ -171,7 +173,7 @@ fn run_on(
         activity.opened = true;
         activity.recovering = any_parts(share);
     });
-    settle_intents(share, &index, reporter)?;
+    settle_intents(share, &*index, reporter)?;
     reporter.update(|activity| activity.recovering = false);
 
     let daemon = Daemon::up(
@@ -194,7 +196,7 @@ struct Daemon {
     reporter: Arc<Reporter>,
     context: Arc<SessionContext>,
     stop: Arc<AtomicBool>,
-    events: SyncSender<Event>,
+    inputs: SyncSender<Input>,
     /// The engine, the applier and the scanner: what writes.
     workers: Vec<JoinHandle<()>>,
     /// Why a worker ended by itself.
@@ -212,7 +214,7 @@ impl Daemon {
     ) -> Result<Self, DaemonError> {
         let stop = Arc::new(AtomicBool::new(false));
         let lists = Arc::new(ListCache::default());
-        let (events, events_end) = sync_channel(EVENTS_MAX);
+        let (inputs, inputs_end) = sync_channel(INPUTS_MAX);
         let (jobs, jobs_end) = sync_channel(JOBS_MAX);
         let (look_again, look_again_end) = sync_channel(1);
         let failed = Arc::new(std::sync::Mutex::new(None));
@@ -222,7 +224,7 @@ impl Daemon {
         };
         let mut workers = Vec::new();
 
-        let context = EngineContext {
+        let hands = Hands {
             share: share.clone(),
             index: index.clone(),
             reporter: reporter.clone(),
@@ -231,12 +233,12 @@ impl Daemon {
         };
         let fail_engine = fail.clone();
         workers.push(spawn("engine", move || {
-            if let Err(error) = Engine::new(context).run(&events_end) {
+            if let Err(error) = drive(&hands, &inputs_end) {
                 fail_engine.with(error.into());
             }
         })?);
         let (applier_share, applier_index, applied) =
-            (share.clone(), index.clone(), events.clone());
+            (share.clone(), index.clone(), inputs.clone());
         workers.push(spawn("applier", move || {
             apply_all(&applier_share, &applier_index, &jobs_end, &applied)
         })?);
@@ -247,7 +249,7 @@ impl Daemon {
             reporter.clone(),
             stop.clone(),
         );
-        let (scanner_share, scanner_stop, observed) = (share.clone(), stop.clone(), events.clone());
+        let (scanner_share, scanner_stop, observed) = (share.clone(), stop.clone(), inputs.clone());
         workers.push(spawn("scanner", move || {
             if let Err(error) = scan_always(
                 &mut scanner,
@@ -270,7 +272,7 @@ impl Daemon {
                 lists,
                 reporter: reporter.clone(),
             },
-            engine: events.clone(),
+            engine: inputs.clone(),
             peer: settings.peer,
             listen: settings.listen.ip(),
             instance: random(),
@@ -291,7 +293,7 @@ impl Daemon {
             reporter,
             context,
             stop,
-            events,
+            inputs,
             workers,
             failed,
         })
@@ -357,7 +359,7 @@ impl Daemon {
         self.reporter.update(|activity| activity.ending = true);
         self.stop.store(true, Ordering::Relaxed);
         self.context.hub.end_all();
-        let _ = self.events.try_send(Event::Stop);
+        let _ = self.inputs.try_send(Input::Stop);
         self.write_status();
         let deadline = Instant::now() + GRACE;
         while Instant::now() < deadline && !self.workers.iter().all(JoinHandle::is_finished) {

@@ -1,11 +1,10 @@
 //! What the applier and the scanner do all day.
 
-use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::DaemonError;
+use super::{DaemonError, Input};
 use crate::apply::{Job, apply};
 use crate::engine::Event;
 use crate::index::Index;
@@ -37,16 +36,14 @@ const BATCH_JOBS: usize = 256;
 pub(super) fn apply_all(
     share: &Share,
     index: &Index,
-    jobs: &Receiver<Box<(Job, Option<File>)>>,
-    events: &SyncSender<Event>,
+    jobs: &Receiver<Box<Job>>,
+    inputs: &SyncSender<Input>,
 ) {
     while let Ok(first) = jobs.recv() {
         let rest = jobs.try_iter().take(BATCH_JOBS - 1);
         let batch = std::iter::once(first).chain(rest).map(|job| *job).collect();
-        if events
-            .send(Event::Applied(apply(share, index, batch)))
-            .is_err()
-        {
+        let applied = Event::Applied(apply(share, index, batch));
+        if inputs.send(Input::Event(applied)).is_err() {
             return;
         }
     }
@@ -57,8 +54,9 @@ pub(super) fn scan_always(
     share: &Share,
     stop: &AtomicBool,
     look_again: &Receiver<()>,
-    events: &SyncSender<Event>,
+    inputs: &SyncSender<Input>,
 ) -> Result<(), DaemonError> {
+    let send = |event| inputs.send(Input::Event(event)).map_err(|_| ());
     let began = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         if !share.is_still_there() {
@@ -66,14 +64,14 @@ pub(super) fn scan_always(
                 share.path().as_os_str().as_encoded_bytes(),
             )));
         }
-        let mut sink = |observations| events.send(Event::Observed(observations)).map_err(|_| ());
+        let mut sink = |observations| send(Event::Observed(observations));
         let (restless, walked) = match scanner.scan(&mut sink)? {
             ScanEnd::Complete { restless, walked } => (restless, walked),
             ScanEnd::Stopped => return Ok(()),
         };
         // What is not read yet would be fetched though it is here.
         let first_look_is_over = !restless || began.elapsed() >= RESTLESS_AT_START_MAX;
-        if first_look_is_over && events.send(Event::Scanned).is_err() {
+        if first_look_is_over && send(Event::Scanned).is_err() {
             return Ok(());
         }
         let rest = (walked * SCAN_REST_FACTOR).clamp(SCAN_EVERY_MIN, SCAN_EVERY_MAX);

@@ -1,14 +1,14 @@
 //! Entries to and from the peer, by sequence number.
 
-use super::{Engine, LISTINGS_MAX};
+use super::{Action, Engine, LISTINGS_MAX};
 use crate::entry::Entry;
-use crate::index::{Change, IndexError};
+use crate::index::{Change, IndexError, Store};
 use crate::path::RelPath;
-use crate::plan::{Action, plan};
+use crate::plan::{Decision, plan};
 use crate::record::Record;
 use crate::wire::message::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Message, WireEntry};
 
-impl Engine {
+impl<S: Store> Engine<S> {
     pub(super) fn take_listing(
         &mut self,
         id: u64,
@@ -16,16 +16,14 @@ impl Engine {
         complete: bool,
         entries: Vec<WireEntry>,
     ) -> Result<(), IndexError> {
-        let index = self.context.index.clone();
+        let index = self.store.clone();
         let mut changes = Vec::new();
         for wire in entries {
             let (path, theirs) = match wire.open() {
                 Ok(sound) => sound,
                 Err(why) => {
-                    self.context.reporter.problem(
-                        b"",
-                        &format!("the peer listed something that cannot be: {why}"),
-                    );
+                    let text = format!("the peer listed something that cannot be: {why}");
+                    self.tell_problem(b"", text);
                     continue;
                 }
             };
@@ -33,8 +31,8 @@ impl Engine {
             let known = index.get(&path)?;
             let busy = self.in_flight.contains_key(&path);
             match plan(known.as_ref().map(|record| &record.entry), &theirs) {
-                Action::Nothing if !busy => changes.push(Change::Unwant { path }),
-                Action::Record(entry) if !busy => {
+                Decision::Nothing if !busy => changes.push(Change::Unwant { path }),
+                Decision::Record(entry) if !busy => {
                     self.record(&mut changes, &path, known, entry);
                     changes.push(Change::Unwant { path });
                 }
@@ -52,12 +50,11 @@ impl Engine {
         session.heard_all = complete;
         changes.push(Change::Heard(session.heard));
         index.commit(&changes)?;
-        let answered = session.out.try_send(Message::Ack { upto });
+        let session = session.id;
+        let message = Message::Ack { upto };
+        self.actions.push(Action::Say { session, message });
         self.unlisted = true;
         self.look_at_all_wants();
-        if answered.is_err() {
-            self.hang_up("it does not take messages");
-        }
         Ok(())
     }
 
@@ -91,8 +88,7 @@ impl Engine {
         };
         while session.unacknowledged.len() < LISTINGS_MAX {
             let listed = self
-                .context
-                .index
+                .store
                 .listed_after(session.listed_upto, BATCH_ENTRIES_MAX)?;
             let more = listed.len() == BATCH_ENTRIES_MAX;
             let mut entries = Vec::new();
@@ -117,18 +113,14 @@ impl Engine {
             session.listed_upto = upto;
             session.told_all = complete;
             session.unacknowledged.push_back(upto);
-            if session
-                .out
-                .try_send(Message::Listing {
+            self.actions.push(Action::Say {
+                session: session.id,
+                message: Message::Listing {
                     upto,
                     complete,
                     entries,
-                })
-                .is_err()
-            {
-                self.hang_up("it does not take messages");
-                return Ok(());
-            }
+                },
+            });
         }
         Ok(())
     }

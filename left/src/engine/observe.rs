@@ -1,19 +1,19 @@
 //! What an observation of the scanner means beside what is known.
 
-use super::Engine;
+use super::{Engine, News};
 use crate::entry::{Body, Entry};
-use crate::index::{Change, IndexError};
+use crate::index::{Change, IndexError, Store};
 use crate::plan::changed_here;
 use crate::record::{Record, Stamp};
 use crate::scanner::{Observation, Seen};
 use crate::version::Relation;
 
-impl Engine {
+impl<S: Store> Engine<S> {
     pub(super) fn take_observations(
         &mut self,
         observations: Vec<Observation>,
     ) -> Result<(), IndexError> {
-        let index = self.context.index.clone();
+        let index = self.store.clone();
         let here = index.replica();
         let mut changes = Vec::new();
         let mut changed = false;
@@ -53,7 +53,7 @@ impl Engine {
         index.commit(&changes)?;
         if changed {
             self.unlisted = true;
-            self.context.reporter.mark_changed();
+            self.tell(News::Changed);
             // A want may mean something else now.
             self.look_at_all_wants();
         }

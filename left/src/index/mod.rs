@@ -7,6 +7,7 @@
 
 mod commit;
 mod error;
+mod store;
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 pub use commit::Change;
 pub use error::IndexError;
 use error::{During, damaged, sound};
+pub use store::Store;
 
 use crate::entry::Entry;
 use crate::part::PartId;

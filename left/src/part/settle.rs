@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::{PartId, STAGED, set_aside};
 use crate::entry::Body;
 use crate::events::Reporter;
-use crate::index::{Change, Index, IndexError};
+use crate::index::{Change, IndexError, Store};
 use crate::path::{RelPath, STATE_DIR};
 use crate::plan::conflict_name;
 use crate::record::Record;
@@ -20,7 +20,11 @@ use crate::share::{PARTS_DIR, Share, is_dir, is_file, mtime, stamp};
 use crate::transfer::blocks::{Geometry, Hashed, hash_file};
 
 /// Settles all exchanges that were under way when the process ended.
-pub fn settle_intents(share: &Share, index: &Index, reporter: &Reporter) -> Result<(), IndexError> {
+pub fn settle_intents(
+    share: &Share,
+    index: &impl Store,
+    reporter: &Reporter,
+) -> Result<(), IndexError> {
     for (id, path) in index.intents()? {
         let known = index.get(&path)?;
         if let Err(error) = settle_intent(share, index, reporter, id, &path, known.as_ref()) {
@@ -42,7 +46,7 @@ pub fn settle_intents(share: &Share, index: &Index, reporter: &Reporter) -> Resu
 
 fn settle_intent(
     share: &Share,
-    index: &Index,
+    index: &impl Store,
     reporter: &Reporter,
     id: PartId,
     path: &RelPath,
@@ -77,7 +81,7 @@ fn settle_intent(
 
 /// A file that a link or folder of the peer replaced, when the process ended
 /// before it could be looked at, goes to the top of the share.
-fn settle_staged(share: &Share, index: &Index) -> io::Result<()> {
+fn settle_staged(share: &Share, index: &impl Store) -> io::Result<()> {
     let found = match statat(share.parts(), STAGED, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => found,
         Err(Errno::NOENT) => return Ok(()),
@@ -154,7 +158,7 @@ impl fmt::Display for Kept {
 /// state folder that nothing touches. Answers where it is now.
 pub fn rescue(
     share: &Share,
-    index: &Index,
+    index: &impl Store,
     name: &str,
     path: Option<&RelPath>,
     body: &Body,
