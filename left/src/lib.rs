@@ -42,6 +42,7 @@ pub mod share;
 pub mod apply;
 pub mod part;
 pub mod transfer;
+pub mod trash;
 pub mod wire;
 
 pub mod daemon;
