@@ -171,9 +171,9 @@ fn run_on(
     ));
     reporter.update(|activity| {
         activity.opened = true;
-        activity.recovering = any_parts(share);
+        activity.recovering = any_parts(&**share);
     });
-    settle_intents(share, &*index, reporter)?;
+    settle_intents(&**share, &*index, reporter)?;
     reporter.update(|activity| activity.recovering = false);
 
     let daemon = Daemon::up(

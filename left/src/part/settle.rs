@@ -3,25 +3,24 @@
 //! something a user wrote meanwhile; the last is moved, never removed.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, openat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::{PartId, STAGED, set_aside};
+use crate::disk::{Disk, Handle, Rename};
 use crate::entry::Body;
 use crate::events::Reporter;
 use crate::index::{Change, IndexError, Store};
 use crate::path::{RelPath, STATE_DIR};
 use crate::plan::conflict_name;
 use crate::record::Record;
-use crate::share::{PARTS_DIR, Share, is_dir, is_file, mtime, stamp};
+use crate::share::PARTS_DIR;
 use crate::transfer::blocks::{Geometry, Hashed, hash_file};
 
 /// Settles all exchanges that were under way when the process ended.
 pub fn settle_intents(
-    share: &Share,
+    share: &impl Disk,
     index: &impl Store,
     reporter: &Reporter,
 ) -> Result<(), IndexError> {
@@ -45,7 +44,7 @@ pub fn settle_intents(
 }
 
 fn settle_intent(
-    share: &Share,
+    share: &impl Disk,
     index: &impl Store,
     reporter: &Reporter,
     id: PartId,
@@ -53,7 +52,7 @@ fn settle_intent(
     known: Option<&Record>,
 ) -> io::Result<()> {
     let name = id.name();
-    match statat(share.parts(), &name, AtFlags::SYMLINK_NOFOLLOW) {
+    match share.stat_at(share.parts(), name.as_bytes()) {
         Ok(_) => {}
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(errno.into()),
@@ -61,7 +60,7 @@ fn settle_intent(
     if let Some(known) = known
         && is_superseded(share, &name, known)?
     {
-        unlinkat(share.parts(), &name, AtFlags::empty())?;
+        share.unlink(share.parts(), name.as_bytes())?;
         return Ok(());
     }
     let body = look(share, &name)?;
@@ -81,13 +80,13 @@ fn settle_intent(
 
 /// A file that a link or folder of the peer replaced, when the process ended
 /// before it could be looked at, goes to the top of the share.
-fn settle_staged(share: &Share, index: &impl Store) -> io::Result<()> {
-    let found = match statat(share.parts(), STAGED, AtFlags::SYMLINK_NOFOLLOW) {
+fn settle_staged(share: &impl Disk, index: &impl Store) -> io::Result<()> {
+    let found = match share.stat_at(share.parts(), STAGED.as_bytes()) {
         Ok(found) => found,
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(errno.into()),
     };
-    if is_dir(&found) && unlinkat(share.parts(), STAGED, AtFlags::REMOVEDIR).is_ok() {
+    if found.is_dir() && share.remove_dir(share.parts(), STAGED.as_bytes()).is_ok() {
         return Ok(());
     }
     rescue(share, index, STAGED, None, &Body::Dir).map(drop)
@@ -95,12 +94,12 @@ fn settle_staged(share: &Share, index: &impl Store) -> io::Result<()> {
 
 /// Whether what lies under a name beside the parts certainly is the version
 /// that was known when its replacement was decided, so that it may go.
-pub fn is_superseded(share: &Share, name: &str, known: &Record) -> io::Result<bool> {
+pub fn is_superseded(share: &impl Disk, name: &str, known: &Record) -> io::Result<bool> {
     let Some(before) = known.stamp else {
         return Ok(false);
     };
-    let found = statat(share.parts(), name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if is_dir(&found) || !stamp(&found).same_but_moved(&before) {
+    let found = share.stat_at(share.parts(), name.as_bytes())?;
+    if found.is_dir() || !found.stamp().same_but_moved(&before) {
         return Ok(false);
     }
     // A stamp that was taken too soon after a write can hide another write.
@@ -115,21 +114,20 @@ pub fn is_superseded(share: &Share, name: &str, known: &Record) -> io::Result<bo
 
 /// What lies under a name beside the parts; of what cannot be read only that
 /// it is there.
-fn look(share: &Share, name: &str) -> io::Result<Body> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let Ok(file) = openat(share.parts(), name, flags, Mode::empty()) else {
+fn look(share: &impl Disk, name: &str) -> io::Result<Body> {
+    let Ok(file) = share.open_at(share.parts(), name.as_bytes()) else {
         return Ok(Body::Dir);
     };
-    let found = rustix::fs::fstat(&file)?;
-    let geometry = Geometry::of(found.st_size as u64).filter(|_| is_file(&found));
+    let found = file.stat()?;
+    let geometry = Geometry::of(found.size).filter(|_| found.is_file());
     let Some(geometry) = geometry else {
         return Ok(Body::Dir);
     };
-    Ok(match hash_file(&File::from(file), geometry, 1, &|| true)? {
+    Ok(match hash_file(&file, geometry, 1, &|| true)? {
         Hashed::Whole { id, .. } => Body::File {
             id,
             size: geometry.size,
-            mtime: mtime(&found),
+            mtime: found.mtime,
         },
         Hashed::Torn => Body::Dir,
     })
@@ -157,7 +155,7 @@ impl fmt::Display for Kept {
 /// to the path it had, else to the top of the share, else to a name in the
 /// state folder that nothing touches. Answers where it is now.
 pub fn rescue(
-    share: &Share,
+    share: &impl Disk,
     index: &impl Store,
     name: &str,
     path: Option<&RelPath>,
@@ -170,8 +168,8 @@ pub fn rescue(
         let Ok(folder) = folder else { continue };
         for attempt in 0..100 {
             let copy = conflict_name(wanted, body, index.replica(), attempt);
-            let flag = RenameFlags::NOREPLACE;
-            match renameat_with(share.parts(), name, &folder, copy.as_slice(), flag) {
+            let from = (share.parts(), name.as_bytes());
+            match share.rename(from, (&folder, &copy), Rename::NoReplace) {
                 Ok(()) => {
                     let copy = RelPath::below(above.as_ref(), &copy).map_err(io::Error::other)?;
                     return Ok(Kept::InShare(copy));
