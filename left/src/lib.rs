@@ -44,6 +44,7 @@ pub mod scanner;
 pub mod apply;
 pub mod part;
 pub mod transfer;
+pub mod trash;
 pub mod wire;
 
 pub mod daemon;

@@ -83,7 +83,6 @@ fn status(args: &StatusArgs) -> ExitCode {
         connected,
         entries,
         wanted,
-        withheld,
         ..
     } = &status;
     let connection = if *connected {
@@ -93,7 +92,7 @@ fn status(args: &StatusArgs) -> ExitCode {
     };
     say(&format!(
         "state:     {state}\nprocess:   {pid}\nreplica:   {replica}\npeer:      {peer} ({connection}, INSECURE: nothing is encrypted)\n\
-         entries:   {entries}, of the peer's still to be taken {wanted}, of those withheld deletions {withheld}\n\
+         entries:   {entries}, of the peer's still to be taken {wanted}\n\
          received:  {} bytes\nsent:      {} bytes\n",
         status.received_bytes, status.sent_bytes,
     ));

@@ -22,9 +22,8 @@ pub enum Decision {
     /// Both changed it and the peer's version keeps the name: ours is kept
     /// under the name of a conflict copy, then this is installed.
     InstallKeepingOurs(Entry),
-    /// The peer deleted it or turned a folder into something else. This
-    /// version of the program records that and deletes nothing.
-    Withhold,
+    /// The peer deleted it: ours goes to the trash, a folder when nothing is in it.
+    Remove(Entry),
 }
 
 /// Decides for one path; `mine` is `None` when nothing was ever known here.
@@ -48,9 +47,7 @@ fn follow(mine: &Entry, theirs: &Entry) -> Decision {
         return adopt_metadata(mine, theirs.clone());
     }
     match (&mine.body, &theirs.body) {
-        (_, Body::Deleted) => Decision::Withhold,
-        // The folder's content would have to go first.
-        (Body::Dir, _) => Decision::Withhold,
+        (_, Body::Deleted) => Decision::Remove(theirs.clone()),
         _ => Decision::Install(theirs.clone()),
     }
 }
@@ -139,12 +136,13 @@ fn cut_at_char(bytes: &[u8], bytes_max: usize) -> &[u8] {
     &bytes[..end]
 }
 
-/// The version of an entry after a change found on this side.
-pub fn changed_here(known: Option<&Entry>, here: ReplicaId) -> VersionVector {
+/// The version of an entry after a change found on this side, which gets this
+/// sequence number.
+pub fn changed_here(known: Option<&Entry>, here: ReplicaId, number: u64) -> VersionVector {
     known
         .map(|entry| entry.version.clone())
         .unwrap_or_default()
-        .raised(here)
+        .raised(here, number)
 }
 
 #[cfg(test)]
@@ -216,8 +214,8 @@ mod tests {
             plan(Some(&one), &at(&touched, 1, 1)),
             SetMetadata(at(&touched, 1, 1))
         );
-        assert_eq!(plan(Some(&one), &at(&gone, 1, 1)), Withhold);
-        assert_eq!(plan(Some(&dir), &at(&one, 1, 1)), Withhold);
+        assert_eq!(plan(Some(&one), &at(&gone, 1, 1)), Remove(at(&gone, 1, 1)));
+        assert_eq!(plan(Some(&dir), &at(&one, 1, 1)), Install(at(&one, 1, 1)));
         assert_eq!(plan(Some(&one), &at(&dir, 1, 1)), Install(at(&dir, 1, 1)));
         assert_eq!(plan(Some(&gone), &at(&one, 1, 1)), Install(at(&one, 1, 1)));
         // Concurrent.
@@ -292,7 +290,7 @@ mod tests {
 
     impl Side {
         fn edit(&mut self, path: &str, body: Body, here: ReplicaId) {
-            let version = changed_here(self.records.get(path), here);
+            let version = changed_here(self.records.get(path), here, 0);
             self.records.insert(
                 path.to_owned(),
                 Entry {
@@ -307,8 +305,8 @@ mod tests {
             let mine = self.records.get(path).cloned();
             match plan(mine.as_ref(), theirs) {
                 Decision::Nothing => {}
-                Decision::Withhold => panic!("the simulation deletes nothing"),
-                Decision::Record(entry)
+                Decision::Remove(entry)
+                | Decision::Record(entry)
                 | Decision::SetMetadata(entry)
                 | Decision::Install(entry) => {
                     self.records.insert(path.to_owned(), entry);

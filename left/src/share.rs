@@ -22,6 +22,9 @@ pub const PARTS_DIR: &str = "parts";
 /// How long a lock is waited for at the start.
 const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 
+/// The folder of what was removed lately, inside the state folder.
+pub const TRASH_DIR: &str = "trash";
+
 pub(crate) const DIR_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
@@ -74,6 +77,7 @@ pub struct Share {
     root: OwnedFd,
     state: OwnedFd,
     parts: OwnedFd,
+    trash: OwnedFd,
     device: u64,
     lacks_openat2: AtomicBool,
 }
@@ -115,9 +119,12 @@ impl Share {
         };
         let state = make_private(&root, STATE_DIR).map_err(in_state)?;
         let parts = make_private(&state, PARTS_DIR).map_err(in_state)?;
+        let trash = make_private(&state, TRASH_DIR).map_err(in_state)?;
         let device = root.stat().map_err(in_state)?.dev;
-        if parts.stat().map_err(in_state)?.dev != device {
-            return Err(in_state(Errno::XDEV));
+        for folder in [&parts, &trash] {
+            if folder.stat().map_err(in_state)?.dev != device {
+                return Err(in_state(Errno::XDEV));
+            }
         }
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         Ok(Self {
@@ -125,6 +132,7 @@ impl Share {
             root,
             state,
             parts,
+            trash,
             device,
             lacks_openat2: AtomicBool::new(false),
         })
@@ -153,6 +161,11 @@ impl Share {
     /// The folder of parts.
     pub fn parts(&self) -> &OwnedFd {
         &self.parts
+    }
+
+    /// The folder of what was removed lately.
+    pub fn trash(&self) -> &OwnedFd {
+        &self.trash
     }
 
     /// The state folder.

@@ -35,6 +35,8 @@ pub(super) fn exchange<D: Disk>(
     let name = job.path.name();
     match share.stat_at(folder, name) {
         Ok(now) if now.stamp().same_file(known) => {}
+        // What was in a folder, and went before it, has moved its times.
+        Ok(now) if now.is_dir() && now.ino == known.ino => {}
         Ok(_) | Err(Errno::NOENT) => return Ok(Exchanged::No),
         Err(errno) => return Err(errno.into()),
     }
@@ -78,7 +80,17 @@ pub(super) fn exchange_staged<D: Disk>(
         Err(errno) => return Err(errno.into()),
     }
     let known = job.known.as_ref();
-    let superseded = known.map_or(Ok(false), |known| is_superseded(share, staged, known));
+    let superseded = match known {
+        Some(known) if known.entry.body == Body::Dir => {
+            match share.remove_dir(share.parts(), staged.as_bytes()) {
+                Ok(()) => return Ok(true),
+                Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => Ok(false),
+                Err(errno) => Err(errno.into()),
+            }
+        }
+        Some(known) => is_superseded(share, share.parts(), staged.as_bytes(), known),
+        None => Ok(false),
+    };
     if matches!(superseded, Ok(true)) {
         // What cannot be removed now is cleaned up later.
         let _ = share.unlink(share.parts(), staged.as_bytes());
@@ -89,7 +101,15 @@ pub(super) fn exchange_staged<D: Disk>(
         Err(errno) => {
             // Nobody looks under this name for a file of the user.
             let body = known.map_or(&Body::Dir, |known| &known.entry.body);
-            let kept = rescue(share, index, staged, Some(&job.path), body)?;
+            let parts = share.parts();
+            let kept = rescue(
+                share,
+                index,
+                parts,
+                staged.as_bytes(),
+                Some(&job.path),
+                body,
+            )?;
             let why = io::Error::from(errno);
             Err(io::Error::other(format!(
                 "what was changed meanwhile cannot be put back: {why}; it is kept as {kept}"

@@ -202,11 +202,9 @@ fn tell(reporter: &Reporter, news: News) {
             activity.connected = doing.connected;
             activity.exchanged = doing.exchanged;
             activity.receiving = doing.receiving;
-            if activity.withheld != doing.withheld {
-                activity.withheld = doing.withheld;
-                reporter.mark_changed();
-            }
         }),
+        News::SolvedOther(about) => reporter.solved(about),
+        News::Held(held) => reporter.hold(held),
         News::Changed => reporter.mark_changed(),
     }
 }

@@ -28,7 +28,7 @@ use work::{apply_all, scan_always};
 
 use crate::events::Reporter;
 use crate::index::Index;
-use crate::part::{any_parts, settle_intents};
+use crate::part::{any_parts, settle_intents, settle_removing};
 use crate::path::{STATE_DIR, shown};
 use crate::scanner::Scanner;
 use crate::session::{Hub, SessionContext, accept_all, dial_always, random};
@@ -36,6 +36,7 @@ use crate::share::Share;
 use crate::status::{Status, write_status};
 use crate::transfer::blocks::ListCache;
 use crate::transfer::send::SendContext;
+use crate::trash::unix_seconds;
 use crate::version::ReplicaId;
 use crate::wire::socket::listen;
 
@@ -174,6 +175,7 @@ fn run_on(
         activity.recovering = any_parts(&**share);
     });
     settle_intents(&**share, &*index, reporter)?;
+    settle_removing(&**share, &*index, reporter, unix_seconds(&**share))?;
     reporter.update(|activity| activity.recovering = false);
 
     let daemon = Daemon::up(
@@ -340,7 +342,7 @@ impl Daemon {
             insecure: true,
             entries,
             wanted,
-            withheld: activity.withheld,
+            held: self.reporter.held(),
             received_bytes: self.reporter.received_bytes.load(Ordering::Relaxed),
             sent_bytes: self.reporter.sent_bytes.load(Ordering::Relaxed),
             problems: self.reporter.problems(),

@@ -158,6 +158,8 @@ pub trait Disk {
     fn state(&self) -> &Self::Dir;
     /// The folder of parts.
     fn parts(&self) -> &Self::Dir;
+    /// The folder of what was removed lately.
+    fn trash(&self) -> &Self::Dir;
     /// Whether the share still is where it was, with its state folder. If not,
     /// nothing seen in it may be taken for a deletion.
     fn is_still_there(&self) -> bool;
@@ -202,6 +204,10 @@ pub trait Disk {
         to: (&Self::Dir, &[u8]),
         how: Rename,
     ) -> Result<(), Errno>;
+
+    /// Copies a whole content, by the file system's own means where it has any.
+    /// The copy is empty before.
+    fn copy(&self, from: &Self::File, to: &Self::File) -> Result<(), Errno>;
 
     /// Makes everything durable.
     fn sync_all(&self) -> Result<(), Errno>;

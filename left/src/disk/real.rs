@@ -100,6 +100,10 @@ impl Disk for Share {
         Share::parts(self)
     }
 
+    fn trash(&self) -> &OwnedFd {
+        Share::trash(self)
+    }
+
     fn is_still_there(&self) -> bool {
         Share::is_still_there(self)
     }
@@ -190,6 +194,14 @@ impl Disk for Share {
             Rename::Exchange => RenameFlags::EXCHANGE,
         };
         renameat_with(from.0, from.1, to.0, to.1, flag)
+    }
+
+    /// Within one file system this becomes `copy_file_range`, and a reflink
+    /// where there are such.
+    fn copy(&self, mut from: &File, mut to: &File) -> Result<(), Errno> {
+        let copied = std::io::copy(&mut from, &mut to);
+        let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        copied.map(drop).map_err(errno)
     }
 
     fn sync_all(&self) -> Result<(), Errno> {

@@ -1,5 +1,6 @@
 //! What the engine wants done.
 
+use super::guard::Held;
 use crate::apply::Job;
 use crate::part::PartId;
 use crate::path::RelPath;
@@ -67,6 +68,8 @@ pub enum News {
     },
     /// Nothing stands in its way any more.
     Solved(RelPath),
+    /// Nor in the way of something that is no path.
+    SolvedOther(&'static [u8]),
     /// Both sides changed a path, and ours is kept as the copy.
     Conflict {
         /// Which path.
@@ -81,6 +84,8 @@ pub enum News {
         /// Of its content, in bytes.
         size: u64,
     },
+    /// Removals are held back, or are no more.
+    Held(Option<Held>),
     /// What goes on is something else now.
     Doing(Doing),
     /// The figures are others now.
@@ -98,6 +103,4 @@ pub struct Doing {
     pub exchanged: bool,
     /// Something is received or put in place.
     pub receiving: bool,
-    /// Changes of the peer that are not followed.
-    pub withheld: u64,
 }

@@ -61,4 +61,6 @@ pub enum Event {
     },
     /// Jobs were performed.
     Applied(Vec<(Job, Outcome)>),
+    /// A person said that this set of removals, which is held back, is meant.
+    Confirmed(String),
 }

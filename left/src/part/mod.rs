@@ -5,7 +5,7 @@ mod settle;
 
 use std::io;
 
-pub use settle::{is_superseded, rescue, settle_intents};
+pub use settle::{is_superseded, rescue, settle_intents, settle_removing};
 
 use rustix::io::Errno;
 
@@ -70,7 +70,7 @@ pub fn open_part<D: Disk>(share: &D, id: PartId) -> io::Result<D::File> {
             }
         }
         Ok(_) => {
-            set_aside(share, &name)?;
+            set_aside(share, share.parts(), name.as_bytes())?;
         }
     }
     let file = share.create(share.parts(), name.as_bytes(), 0o600)?;
@@ -95,11 +95,12 @@ pub fn open_complete_part<D: Disk>(share: &D, id: PartId, size: u64) -> io::Resu
 
 /// Gives what is not ours to remove another name beside the parts, under which
 /// nothing touches it any more; answers the name.
-fn set_aside(share: &impl Disk, name: &str) -> io::Result<String> {
+fn set_aside<D: Disk>(share: &D, from: &D::Dir, name: &[u8]) -> io::Result<String> {
     let parts = share.parts();
+    let from = (from, name);
     for n in 0..10_000 {
         let aside = format!("{ASIDE}{n}");
-        let (from, to) = ((parts, name.as_bytes()), (parts, aside.as_bytes()));
+        let to = (parts, aside.as_bytes());
         match share.rename(from, to, Rename::NoReplace) {
             Ok(()) => return Ok(aside),
             Err(Errno::EXIST) => {}
