@@ -55,3 +55,6 @@ pub mod events;
 pub mod status;
 
 pub mod cli;
+
+#[cfg(test)]
+mod sim;
