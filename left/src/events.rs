@@ -237,7 +237,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// A time as `2026-01-31T23:59:59.123Z`.
-fn utc(time: SystemTime) -> String {
+pub fn utc(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, secs) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     // Counted from 1 March of year 0, so that the leap day is a year's last.

@@ -124,6 +124,35 @@ pub fn conflict_name(name: &[u8], loser: &Body, replica: ReplicaId, attempt: u32
     [stem, mark.as_bytes(), extension].concat()
 }
 
+/// The name of which this is the name of a conflict copy, as far as
+/// [`conflict_name`] left it whole.
+pub fn copied_name(name: &[u8]) -> Option<Vec<u8>> {
+    const MARK: &[u8] = b".conflict-";
+    let at = name
+        .windows(MARK.len())
+        .rposition(|window| window == MARK)?;
+    let rest = &name[at + MARK.len()..];
+    let (replica, rest) = rest.split_at_checked(6)?;
+    let rest = rest.strip_prefix(b"-")?;
+    let (hash, rest) = rest.split_at_checked(8)?;
+    if ![replica, hash].concat().iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    // A further name of the same.
+    let extension = match rest.strip_prefix(b"-") {
+        Some(numbered) => {
+            let digits = numbered
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
+            Some(&numbered[digits..]).filter(|_| digits > 0)?
+        }
+        None => rest,
+    };
+    let is_extension = extension.is_empty() || extension.starts_with(b".");
+    is_extension.then(|| [&name[..at], extension].concat())
+}
+
 /// The first bytes of a name, not cut inside a UTF-8 character.
 fn cut_at_char(bytes: &[u8], bytes_max: usize) -> &[u8] {
     if bytes.len() <= bytes_max {
@@ -276,6 +305,20 @@ mod tests {
         assert!(name(long.as_bytes()).len() <= NAME_BYTES_MAX);
         let endless = [b"x.".as_slice(), &[b'e'; 253]].concat();
         assert!(conflict_name(&endless, &body, A, 7).len() <= NAME_BYTES_MAX);
+        for whole in [&b"a.txt"[..], b".hidden", b"plain", b"a.b.c"] {
+            for attempt in [0, 12] {
+                let copy = conflict_name(whole, &body, A, attempt);
+                assert_eq!(copied_name(&copy).as_deref(), Some(whole));
+            }
+        }
+        for other in [
+            &b"a.conflict-"[..],
+            b"a.conflict-aaaaaa-zzzzzzzz",
+            b"a.txt",
+            b"",
+        ] {
+            assert_eq!(copied_name(other), None);
+        }
         assert_ne!(
             conflict_name(b"a", &body, A, 0),
             conflict_name(b"a", &body, A, 1)

@@ -3,10 +3,14 @@
 //! The trash is a convenience on top: nothing relies on it. What lies there is
 //! known to the index by name; the oldest goes first.
 
+use std::io;
 use std::time::UNIX_EPOCH;
 
-use crate::disk::Disk;
-use crate::index::{Change, IndexError, Store};
+use rustix::io::Errno;
+
+use crate::disk::{Disk, Handle, Rename};
+use crate::index::{Change, IndexError, Store, Trashed};
+use crate::path::RelPath;
 
 /// Seconds for which something is kept.
 const KEPT_SECONDS: u64 = 30 * 24 * 3600;
@@ -55,10 +59,54 @@ pub fn evict(
     Ok(())
 }
 
-fn walk(
-    index: &impl Store,
-    mut each: impl FnMut(&[u8], &crate::index::Trashed),
-) -> Result<(), IndexError> {
+/// What lies in the trash, the oldest first.
+pub fn list(index: &impl Store) -> Result<Vec<Trashed>, IndexError> {
+    let mut all = Vec::new();
+    walk(index, |_, trashed| all.push(trashed.clone()))?;
+    Ok(all)
+}
+
+/// Why something cannot be put back.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// Nothing was removed there lately.
+    #[error("nothing that was at {0} lies in the trash; `left restore` lists what does")]
+    NotThere(RelPath),
+    /// The name is taken.
+    #[error("there is something at {0} now; move it away first")]
+    Taken(RelPath),
+    /// The system refuses.
+    #[error("cannot put {0} back: {1}")]
+    Io(RelPath, #[source] io::Error),
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+/// Puts what was removed last at `path` back, where it is a new change of this side.
+pub fn restore(share: &impl Disk, index: &impl Store, path: &RelPath) -> Result<(), RestoreError> {
+    let mut last = None;
+    walk(index, |name, trashed| {
+        if trashed.path == *path {
+            last = Some(name.to_vec());
+        }
+    })?;
+    let name = last.ok_or_else(|| RestoreError::NotThere(path.clone()))?;
+    let failed = |errno: Errno| RestoreError::Io(path.clone(), errno.into());
+    let folder = share.make_parent(path).map_err(failed)?;
+    let (from, to) = ((share.trash(), &name[..]), (&folder, path.name()));
+    match share.rename(from, to, Rename::NoReplace) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => return Err(RestoreError::Taken(path.clone())),
+        Err(Errno::NOENT) => return Err(RestoreError::NotThere(path.clone())),
+        Err(errno) => return Err(failed(errno)),
+    }
+    folder.sync().map_err(failed)?;
+    index.commit(&[Change::Untrash { name }])?;
+    Ok(())
+}
+
+fn walk(index: &impl Store, mut each: impl FnMut(&[u8], &Trashed)) -> Result<(), IndexError> {
     let mut last = Vec::new();
     loop {
         let page = index.trash_after(&last, BATCH)?;

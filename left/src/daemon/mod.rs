@@ -1,6 +1,7 @@
 //! Brings everything up, waits for a signal, and takes everything down.
 
 mod again;
+mod answer;
 mod drive;
 mod error;
 mod places;
@@ -20,6 +21,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 pub use again::begin_again;
 use again::{FAILED, expect_panics, wait_for_room};
+use answer::Answering;
+pub use answer::answer_from_disk;
 pub use drive::Input;
 use drive::{Hands, drive};
 pub use error::DaemonError;
@@ -53,7 +56,7 @@ const INPUTS_MAX: usize = 1024;
 const JOBS_MAX: usize = 1024;
 
 /// The name of the index inside the state folder.
-const INDEX_FILE: &str = "index";
+pub const INDEX_FILE: &str = "index";
 
 /// How to run; checked and complete.
 #[derive(Debug, Clone)]
@@ -219,6 +222,7 @@ impl Daemon {
         let (inputs, inputs_end) = sync_channel(INPUTS_MAX);
         let (jobs, jobs_end) = sync_channel(JOBS_MAX);
         let (look_again, look_again_end) = sync_channel(1);
+        let look_again_too = look_again.clone();
         let failed = Arc::new(std::sync::Mutex::new(None));
         let fail = Failing {
             failed: failed.clone(),
@@ -287,6 +291,16 @@ impl Daemon {
         spawn("listener", move || accept_all(&accepting, &listener))?;
         let dialling = context.clone();
         spawn("dialler", move || dial_always(&dialling))?;
+        let control = crate::control::listen(share.state())?;
+        let answering = Answering {
+            share: share.clone(),
+            index: index.clone(),
+            inputs: inputs.clone(),
+            look_again: look_again_too,
+        };
+        spawn("control", move || {
+            crate::control::serve(&control, |request| answering.answer(request));
+        })?;
         let settings = settings.clone();
         Ok(Self {
             settings,

@@ -38,6 +38,13 @@ pub enum Action {
     RemoveSmallParts,
     /// Nor is any: both sides have all there is.
     RemoveAllParts,
+    /// Tell who asked.
+    Answer {
+        /// Who.
+        ask: u64,
+        /// What came of it, for a person.
+        answer: Result<String, String>,
+    },
     /// Tell the world.
     Tell(News),
 }
@@ -68,8 +75,6 @@ pub enum News {
     },
     /// Nothing stands in its way any more.
     Solved(RelPath),
-    /// Nor in the way of something that is no path.
-    SolvedOther(&'static [u8]),
     /// Both sides changed a path, and ours is kept as the copy.
     Conflict {
         /// Which path.

@@ -1,6 +1,6 @@
 //! Entries to and from the peer, by sequence number.
 
-use super::{Action, Engine, LISTINGS_MAX};
+use super::{Action, Engine, LISTINGS_MAX, News};
 use crate::entry::Entry;
 use crate::index::{Change, IndexError, Store};
 use crate::path::RelPath;
@@ -27,6 +27,7 @@ impl<S: Store> Engine<S> {
         // What comes early must not meet a path that is forgotten.
         if self.scanned && self.store.is_any_doomed(upto)? {
             self.store.commit(&[Change::Acked { upto }])?;
+            self.tell(News::Changed);
         }
         Ok(())
     }

@@ -155,6 +155,8 @@ impl<S: Store> Engine<S> {
                     for (session, message) in std::mem::take(&mut self.early) {
                         self.take_message(session, message)?;
                     }
+                    let acknowledged = self.session.as_ref().map(|known| known.acknowledged_upto);
+                    self.drop_tombstones(acknowledged.unwrap_or(0))?;
                 }
                 Ok(())
             }
@@ -191,7 +193,7 @@ impl<S: Store> Engine<S> {
                 result,
             } => self.take_fetched(session, *job, result),
             Event::Applied(results) => self.take_applied(results),
-            Event::Confirmed(set) => self.confirm(&set),
+            Event::Confirmed { ask, set } => self.confirm(ask, &set),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::guard::Held;
 use super::listing::doom_if_theirs;
-use super::{Engine, IN_FLIGHT_MAX, News, PAGE_WANTS};
+use super::{Action, Engine, IN_FLIGHT_MAX, News, PAGE_WANTS};
 use crate::apply::{How, Job};
 use crate::entry::{Body, Entry};
 use crate::index::{Change, IndexError, Removal, Store};
@@ -270,19 +270,24 @@ impl<S: Store> Engine<S> {
     }
 
     /// A person said that this set is meant.
-    pub(super) fn confirm(&mut self, set: &str) -> Result<(), IndexError> {
+    pub(super) fn confirm(&mut self, ask: u64, set: &str) -> Result<(), IndexError> {
         let (changes, held) = self.alarming()?;
-        if held.is_none_or(|held| held.set != set) {
-            let text = format!(
-                "the set {set} of deletions is not held back, or has changed; see `left status`"
-            );
-            self.tell_problem(b"confirm", text);
-            return Ok(());
-        }
-        self.tell(News::SolvedOther(b"confirm"));
-        self.store.commit(&changes)?;
-        self.guard.is_stale = true;
-        self.look_at_all_wants();
+        let held = held.filter(|_| self.guard.held.is_some());
+        let answer = match held.filter(|held| held.set == set) {
+            Some(held) => {
+                self.store.commit(&changes)?;
+                self.guard.is_stale = true;
+                self.look_at_all_wants();
+                Ok(format!(
+                    "{} deletions of the peer are followed now",
+                    held.count
+                ))
+            }
+            None => Err(format!(
+                "no set {set} of deletions is held back, or it has changed; see `left status`"
+            )),
+        };
+        self.actions.push(Action::Answer { ask, answer });
         Ok(())
     }
 }

@@ -329,7 +329,7 @@ fn unwant(
 }
 
 /// What is found by its content; empty files need not be.
-fn content(entry: &Entry) -> Option<ContentId> {
+pub(super) fn content(entry: &Entry) -> Option<ContentId> {
     match &entry.body {
         Body::File { id, size, .. } if *size > 0 => Some(*id),
         _ => None,

@@ -7,6 +7,7 @@
 
 mod commit;
 mod error;
+mod migrate;
 mod store;
 mod trashed;
 
@@ -27,7 +28,8 @@ use crate::path::RelPath;
 use crate::record::{self, Record};
 use crate::version::ReplicaId;
 
-/// Raised when the meaning of a table changes; another number is set aside.
+/// Raised when the meaning of a table changes. Older ones are migrated, others
+/// set aside.
 const SCHEMA: u64 = 2;
 
 /// The page cache of the database: enough for the upper levels of the trees of
@@ -170,6 +172,11 @@ impl Index {
                     meta.insert("epoch", fresh.1).during("write")?;
                 }
                 Some(SCHEMA) => {}
+                Some(1) => {
+                    let live = migrate::from_1(&txn)?;
+                    meta.insert("live", live).during("migrate")?;
+                    meta.insert("schema", SCHEMA).during("migrate")?;
+                }
                 Some(_) => return damaged("it was made by another version of left"),
             }
             let known = (read(&meta, "replica")?, read(&meta, "epoch")?);

@@ -172,7 +172,7 @@ impl FileSystem {
     }
 
     /// Whether the owner may do this: 4 read, 2 write, 1 enter.
-    fn may(&self, id: Id, what: u32) -> Result<(), Errno> {
+    pub(super) fn may(&self, id: Id, what: u32) -> Result<(), Errno> {
         let mode = self.get(id).meta.mode >> 6;
         match self.config.is_root || mode & what == what {
             true => Ok(()),

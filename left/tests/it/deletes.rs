@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::pair::{Pair, Side, names, noise};
+use crate::pair::{Pair, Side, left, names, noise};
 
 /// Contents of what lies in the trash of a side.
 fn trash(side: &Side) -> Vec<Vec<u8>> {
@@ -317,4 +317,105 @@ fn guard_share_emptied_is_held_back_and_putting_it_back_ends_that() {
     pair.wait("nothing is held back", || pair.b.status()["held"].is_null());
     assert_eq!(names(&pair.b.share).len(), 21);
     assert!(trash(&pair.b).is_empty());
+}
+
+/// What a command says to a person about a side, and how it ends.
+fn said(side: &Side, arguments: &[&str]) -> (String, Option<i32>) {
+    let mut command = left();
+    command.args(arguments).arg("--share").arg(&side.share);
+    let out = command.output().unwrap();
+    let text = [out.stdout, out.stderr].concat();
+    (String::from_utf8(text).unwrap(), out.status.code())
+}
+
+#[test]
+fn guard_legit_mass_delete_exactly_the_confirmed_set_goes() {
+    let pair = Pair::started();
+    for n in 0..12 {
+        pair.a
+            .write(format!("f{n}"), format!("content {n}").as_bytes());
+    }
+    pair.wait("all arrived", || names(&pair.b.share).len() == 12);
+    pair.settle();
+    for n in 0..12 {
+        fs::remove_file(pair.a.share.join(format!("f{n}"))).unwrap();
+    }
+    pair.wait("they are held back", || {
+        pair.b.status()["held"]["count"] == 12
+    });
+    let set = pair.b.status()["held"]["set"].as_str().unwrap().to_owned();
+    let (text, code) = said(&pair.b, &["confirm", "00000000"]);
+    assert_eq!(code, Some(5), "{text}");
+    assert!(text.contains("left status"), "{text}");
+    let (text, code) = said(&pair.b, &["status"]);
+    assert!(
+        code == Some(0) && text.contains(&format!("left confirm {set}")),
+        "{text}"
+    );
+    assert_eq!(names(&pair.b.share).len(), 12);
+    let (text, code) = said(&pair.b, &["confirm", &set]);
+    assert_eq!(code, Some(0), "{text}");
+    pair.wait("they are gone", || names(&pair.b.share).is_empty());
+    pair.settle();
+    pair.wait("nothing is held back", || pair.b.status()["held"].is_null());
+    assert_eq!(trash(&pair.b).len(), 12);
+}
+
+#[test]
+fn what_was_deleted_can_be_restored_with_and_without_a_daemon() {
+    let mut pair = Pair::started();
+    fs::create_dir(pair.a.share.join("d")).unwrap();
+    for name in ["d/one", "two"] {
+        pair.a.write(name, name.as_bytes());
+    }
+    pair.wait("all arrived", || names(&pair.b.share).len() == 3);
+    pair.settle();
+    fs::remove_dir_all(pair.a.share.join("d")).unwrap();
+    fs::remove_file(pair.a.share.join("two")).unwrap();
+    pair.wait("they are gone", || names(&pair.b.share).is_empty());
+    pair.settle();
+    let (text, _) = said(&pair.b, &["restore"]);
+    assert!(text.contains("d/one") && text.contains("two"), "{text}");
+    let (text, code) = said(&pair.b, &["restore", "nothing"]);
+    assert_eq!(code, Some(5), "{text}");
+    let (text, code) = said(&pair.b, &["restore", "d/one"]);
+    assert_eq!(code, Some(0), "{text}");
+    pair.wait("it is on the other side again", || {
+        pair.a.read("d/one").as_deref() == Some(b"d/one")
+    });
+    pair.settle();
+    pair.b.terminate();
+    pair.b.write("two", b"another");
+    let (text, code) = said(&pair.b, &["restore", "two"]);
+    assert!(code == Some(5) && text.contains("move it away"), "{text}");
+    fs::remove_file(pair.b.share.join("two")).unwrap();
+    let (text, code) = said(&pair.b, &["restore", "two"]);
+    assert_eq!(code, Some(0), "{text}");
+    let (text, _) = said(&pair.b, &["restore", "--json"]);
+    assert_eq!(text, "[]\n");
+    pair.b.start();
+    pair.wait("it is on the other side again", || {
+        pair.a.read("two").as_deref() == Some(b"two")
+    });
+    pair.settle();
+}
+
+#[test]
+fn conflict_copies_are_listed_with_what_they_are_copies_of() {
+    let mut pair = Pair::new();
+    fs::create_dir(pair.a.share.join("d")).unwrap();
+    fs::create_dir(pair.b.share.join("d")).unwrap();
+    pair.a.write("d/x.txt", b"one");
+    pair.b.write("d/x.txt", b"two");
+    pair.a.start();
+    pair.b.start();
+    pair.wait("there is a copy", || conflicts(&pair.a).len() == 1);
+    pair.settle();
+    let (text, code) = said(&pair.a, &["conflicts"]);
+    let copy = conflicts(&pair.a).remove(0);
+    assert_eq!((text, code), (format!("d/x.txt\n  {copy}\n"), Some(0)));
+    let (text, _) = said(&pair.b, &["conflicts", "--json"]);
+    let all: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(all[0]["path"], "d/x.txt");
+    assert_eq!(all[0]["copy"], copy);
 }
