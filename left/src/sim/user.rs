@@ -149,6 +149,11 @@ impl User<'_> {
         })
     }
 
+    /// Makes everything durable.
+    pub(crate) fn sync(&self) {
+        self.0.lock().fs.sync_all();
+    }
+
     /// Sets the permission bits.
     pub(crate) fn chmod(&self, path: &str, mode: u32) -> Result<(), Errno> {
         self.at(path, |shared, folder, name| {
