@@ -78,6 +78,17 @@ impl Machine {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// Another machine in the same state, with no process.
+    pub(crate) fn fork(&self) -> Self {
+        let shared = self.lock();
+        Self(Arc::new(Mutex::new(Shared {
+            fs: shared.fs.clone(),
+            faults: Faults::default(),
+            process: 0,
+            born: shared.born,
+        })))
+    }
+
     /// Starts a process that opens the share; one that there was is gone.
     pub(crate) fn start(&self) -> Result<SimDisk, Errno> {
         {

@@ -49,4 +49,5 @@ pub(crate) use rng::Rng;
 pub(crate) use user::User;
 
 mod against_real;
+mod crash_tests;
 mod tests;

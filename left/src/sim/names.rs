@@ -48,7 +48,7 @@ impl NameChange {
 }
 
 /// All changes of names since they were durable, the oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct NameLog(Vec<NameChange>);
 
 impl NameLog {

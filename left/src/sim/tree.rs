@@ -21,7 +21,7 @@ const INODE_BYTES: u64 = SECTOR as u64;
 
 const NAME_BYTES_MAX: usize = 255;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct FileSystem {
     pub(super) config: Config,
     pub(super) inodes: BTreeMap<Id, Inode>,
