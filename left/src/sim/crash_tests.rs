@@ -197,16 +197,16 @@ fn interrupted(
         Some(seed) => machine.crash(seed),
         None => machine.kill(),
     }
-    let disk = machine.start().unwrap();
-    let index = open_index(&disk, FRESH).unwrap();
+    let disk = Arc::new(machine.start().unwrap());
+    let index = Arc::new(open_index(&disk, FRESH).unwrap());
     let reporter = Reporter::new(None);
-    settle_intents(&disk, &index, &reporter).unwrap();
-    settle_removing(&disk, &index, &reporter, unix_seconds(&disk)).unwrap();
+    settle_intents(&*disk, &*index, &reporter).unwrap();
+    settle_removing(&*disk, &*index, &reporter, unix_seconds(&*disk)).unwrap();
     assert!(
         died || !matches!(outcome, Outcome::Failed(_)),
         "{outcome:?}"
     );
-    let files = machine
+    let files: Vec<(String, Vec<u8>)> = machine
         .tree()
         .0
         .into_keys()
@@ -215,12 +215,24 @@ fn interrupted(
             Some((path, bytes))
         })
         .collect();
+    // No stamp makes the scanner pass over another content.
+    look(&disk, &index);
+    for (name, bytes) in &files {
+        let id = ContentId(*blake3::hash(bytes).as_bytes());
+        let known = index.get(&path(name)).unwrap().unwrap().entry.body;
+        assert!(
+            matches!(known, Body::File { id: known, .. } if known == id),
+            "{name} is taken for what it is not: {power_cut:?}, change {change}"
+        );
+    }
     (died, files)
 }
 
 fn at_every_change(case: Case, check: impl Fn(&[(String, Vec<u8>)]) -> bool) {
     let prepared = prepared(case);
-    let seeds = (0..8).map(Some);
+    let count = std::env::var("LEFT_SIM_SEEDS").ok();
+    let count = count.and_then(|text| text.parse().ok()).unwrap_or(6);
+    let seeds = (0..count).map(Some);
     for power_cut in std::iter::once(None).chain(seeds) {
         for change in 0.. {
             let (died, files) = interrupted(&prepared, case.how, change, power_cut);
