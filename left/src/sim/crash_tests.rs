@@ -178,6 +178,26 @@ fn prepared(case: Case) -> (Machine, Entry) {
     (machine, target)
 }
 
+/// All files in the share.
+fn files(machine: &Machine) -> Vec<(String, Vec<u8>)> {
+    let paths = machine.tree().0.into_keys();
+    let with_content = |path: String| {
+        let bytes = machine.user().read(&path).ok()?;
+        Some((path, bytes))
+    };
+    paths.filter_map(with_content).collect()
+}
+
+/// No stamp has made the scanner pass over another content.
+fn assert_known(index: &Index, files: &[(String, Vec<u8>)]) {
+    for (name, bytes) in files {
+        let id = ContentId(*blake3::hash(bytes).as_bytes());
+        let known = index.get(&path(name)).unwrap().unwrap().entry.body;
+        let is_known = matches!(known, Body::File { id: known, .. } if known == id);
+        assert!(is_known, "{name} is taken for what it is not");
+    }
+}
+
 /// Whether the process died, and what is in the share when all is settled.
 fn interrupted(
     prepared: &(Machine, Entry),
@@ -206,25 +226,9 @@ fn interrupted(
         died || !matches!(outcome, Outcome::Failed(_)),
         "{outcome:?}"
     );
-    let files: Vec<(String, Vec<u8>)> = machine
-        .tree()
-        .0
-        .into_keys()
-        .filter_map(|path| {
-            let bytes = machine.user().read(&path).ok()?;
-            Some((path, bytes))
-        })
-        .collect();
-    // No stamp makes the scanner pass over another content.
+    let files = files(&machine);
     look(&disk, &index);
-    for (name, bytes) in &files {
-        let id = ContentId(*blake3::hash(bytes).as_bytes());
-        let known = index.get(&path(name)).unwrap().unwrap().entry.body;
-        assert!(
-            matches!(known, Body::File { id: known, .. } if known == id),
-            "{name} is taken for what it is not: {power_cut:?}, change {change}"
-        );
-    }
+    assert_known(&index, &files);
     (died, files)
 }
 
@@ -312,4 +316,84 @@ fn crash_power_a_removed_file_is_whole_or_gone_and_an_edit_stays() {
         true => has(files, &EDIT),
         false => named(files).is_none_or(|bytes| bytes == OLD),
     });
+}
+
+/// The content of the file that users see, when a job meets a disk that keeps
+/// nothing it promised to keep.
+#[test]
+fn a_disk_that_lies_about_syncs_is_found_out() {
+    let case = Case {
+        how: How::Install,
+        is_known: false,
+        is_edited: false,
+        has_rename_flags: true,
+    };
+    let (machine, target) = prepared(case);
+    let torn = (0..50).any(|seed| {
+        let machine = machine.fork();
+        let disk = machine.start().unwrap();
+        let index = open_index(&disk, FRESH).unwrap();
+        machine.configure(|config| config.lies_about_syncs = true);
+        let job = job(&index, NAME, target.clone(), case.how);
+        let outcome = apply(&disk, &index, vec![job]).remove(0).1;
+        assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+        drop(index);
+        machine.crash(seed);
+        machine.user().read(NAME).is_ok_and(|bytes| bytes != NEW)
+    });
+    assert!(torn);
+}
+
+#[test]
+fn an_edit_before_any_change_of_a_job_is_somewhere_afterwards() {
+    let hows = [
+        How::Install,
+        How::InstallKeepingOurs,
+        How::SetMetadata,
+        How::Remove,
+    ];
+    let edits: [fn(&Machine); 3] = [
+        |machine| machine.user().write(NAME, &EDIT).unwrap(),
+        |machine| {
+            machine.user().write("saved", &EDIT).unwrap();
+            machine.user().rename("saved", NAME).unwrap();
+        },
+        |machine| {
+            machine.user().write("d/other", &EDIT).unwrap();
+            // It may be removed already, and then there is nothing to swap with.
+            let _ = machine.user().exchange("d/other", NAME);
+        },
+    ];
+    for how in hows {
+        let case = Case {
+            how,
+            is_known: true,
+            is_edited: false,
+            has_rename_flags: true,
+        };
+        let prepared = prepared(case);
+        for (n, edit) in edits.iter().enumerate() {
+            for change in 0.. {
+                let machine = prepared.0.fork();
+                let disk = Arc::new(machine.start().unwrap());
+                let index = Arc::new(open_index(&disk, FRESH).unwrap());
+                let job = job(&index, NAME, prepared.1.clone(), how);
+                let at = machine.changes() + change;
+                machine.meanwhile(at, *edit);
+                apply(&*disk, &*index, vec![job]);
+                let is_over = machine.changes() <= at;
+                if is_over {
+                    break;
+                }
+                let files = files(&machine);
+                assert!(
+                    has(&files, &EDIT),
+                    "{how:?}, edit {n}, change {change}: {:?}",
+                    machine.tree()
+                );
+                look(&disk, &index);
+                assert_known(&index, &files);
+            }
+        }
+    }
 }
