@@ -92,9 +92,10 @@ pub struct Scanner<D = Share, S = Index> {
     restless: HashMap<RelPath, Restless>,
     batch: Vec<Observation>,
     batch_since: Instant,
-    /// Folders that are gone, outermost first, told of after what was in them:
-    /// whoever takes them apart elsewhere then hears of the content first.
-    gone_folders: Vec<(RelPath, Record)>,
+    /// Folders that are gone, outermost first, with what is in their place. They are
+    /// told of after what was in them: whoever takes them apart elsewhere then hears
+    /// of the content first.
+    gone_folders: Vec<(RelPath, Record, Option<Seen>)>,
     /// Processor time of the current scan that went into reading content.
     occupied: Duration,
 }
@@ -182,14 +183,20 @@ impl<D: Disk, S: Store> Scanner<D, S> {
             match self.look(level, &path, record.as_ref()) {
                 Look::Same | Look::Gone => {}
                 Look::Restless => restless = true,
-                Look::Differs(seen) => {
-                    let compared_with = record.as_ref().map(|record| record.seq);
-                    self.batch.push(Observation {
-                        path: path.clone(),
-                        compared_with,
-                        seen,
-                    });
-                }
+                Look::Differs(seen) => match record {
+                    Some(known) if known.entry.body == Body::Dir => {
+                        self.tell_gone_folders(Some(&path));
+                        self.gone_folders.push((path, known, Some(seen)));
+                    }
+                    record => {
+                        let compared_with = record.map(|record| record.seq);
+                        self.batch.push(Observation {
+                            path,
+                            compared_with,
+                            seen,
+                        });
+                    }
+                },
                 Look::Unknown => skip_below(&mut cursor, &*self.index, &path)?,
                 Look::Folder(seen) => {
                     if let Some(seen) = seen {
@@ -276,7 +283,7 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         }
         self.tell_gone_folders(Some(path));
         if record.entry.body == Body::Dir {
-            self.gone_folders.push((path.clone(), record.clone()));
+            self.gone_folders.push((path.clone(), record.clone(), None));
             return;
         }
         self.tell_if_absent(path, record);
@@ -284,11 +291,18 @@ impl<D: Disk, S: Store> Scanner<D, S> {
 
     /// Tells of the folders that were left on the way to `path`.
     fn tell_gone_folders(&mut self, path: Option<&RelPath>) {
-        while let Some((folder, record)) = self
+        while let Some((folder, record, instead)) = self
             .gone_folders
-            .pop_if(|(folder, _)| path.is_none_or(|path| !path.is_below(folder)))
+            .pop_if(|(folder, ..)| path.is_none_or(|path| !path.is_below(folder)))
         {
-            self.tell_if_absent(&folder, &record);
+            match instead {
+                None => self.tell_if_absent(&folder, &record),
+                Some(seen) => self.batch.push(Observation {
+                    path: folder,
+                    compared_with: Some(record.seq),
+                    seen,
+                }),
+            }
         }
     }
 

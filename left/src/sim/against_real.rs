@@ -110,7 +110,7 @@ fn some_op(rng: &mut Rng) -> Op {
         90..94 => HeldMakeDir(slot, name),
         94..97 => HeldCreate(slot, name),
         97..99 => HeldUnlink(slot, name),
-        99..104 => HeldRename(slot, name, slot2, *rng.pick(NAMES), how),
+        99..104 => HeldRename(slot, name, slot2, rng.pick(NAMES), how),
         104..106 => HeldOpenDir(slot, name),
         106..108 => HeldList(slot),
         108..110 => HeldSetMode(slot, mode),

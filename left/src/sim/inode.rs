@@ -181,7 +181,7 @@ impl Inode {
             1 => Some(count),
             _ => None,
         };
-        let mut choose = |rng: &mut Rng| all.unwrap_or_else(|| rng.below(count + 1));
+        let choose = |rng: &mut Rng| all.unwrap_or_else(|| rng.below(count + 1));
         let times = meta_after(choose(rng));
         let mode = meta_after(choose(rng)).mode;
         let meta = Meta { mode, ..times };

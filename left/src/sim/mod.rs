@@ -45,8 +45,6 @@ pub(crate) use fault::{DEAD, On};
 pub(crate) use index::open_index;
 pub(crate) use machine::{Config, DataLoss, Machine};
 pub(crate) use names::NameOrder;
-pub(crate) use rng::Rng;
-pub(crate) use user::User;
 
 mod against_real;
 mod crash_tests;

@@ -101,8 +101,8 @@ impl NameLog {
             if !kept[later] {
                 continue;
             }
-            for earlier in 0..later {
-                kept[earlier] |= self.0[later].needs(&self.0[earlier]);
+            for (kept, earlier) in kept.iter_mut().zip(&self.0[..later]) {
+                *kept |= self.0[later].needs(earlier);
             }
         }
     }
