@@ -6,7 +6,7 @@ use std::io;
 use rustix::io::Errno;
 
 use super::{How, Job, change_mode};
-use crate::disk::{Disk, Rename};
+use crate::disk::{Disk, Handle, Rename};
 use crate::entry::Body;
 use crate::index::Store;
 use crate::part::{STAGED, is_superseded, rescue};
@@ -42,7 +42,16 @@ pub(super) fn exchange<D: Disk>(
     }
     let staged = stage(share, job)?;
     let copy = match job.how {
-        How::InstallKeepingOurs => Some(keep_copy(share, index, folder, job)?),
+        How::InstallKeepingOurs => {
+            let copy = keep_copy(share, index, folder, job)?;
+            // Durable before the other name goes: a power cut may lose one
+            // change of names and keep a later one.
+            if let Err(errno) = folder.sync() {
+                drop_copy(share, folder, name, copy.name(), known);
+                return Err(errno.into());
+            }
+            Some(copy)
+        }
         _ => None,
     };
     let exchanged = exchange_staged(share, index, folder, &staged, job);

@@ -84,7 +84,7 @@ const SLOTS: u64 = 3;
 fn some_op(rng: &mut Rng) -> Op {
     let path = *rng.pick(PATHS);
     let other = *rng.pick(PATHS);
-    let name = *rng.pick(NAMES);
+    let (name, to) = (*rng.pick(NAMES), *rng.pick(NAMES));
     let mode = *rng.pick(MODES);
     let how = *rng.pick(RENAMES);
     let (slot, slot2) = (rng.below(SLOTS) as usize, rng.below(SLOTS) as usize);
@@ -110,7 +110,7 @@ fn some_op(rng: &mut Rng) -> Op {
         90..94 => HeldMakeDir(slot, name),
         94..97 => HeldCreate(slot, name),
         97..99 => HeldUnlink(slot, name),
-        99..104 => HeldRename(slot, name, slot2, *rng.pick(NAMES), how),
+        99..104 => HeldRename(slot, name, slot2, to, how),
         104..106 => HeldOpenDir(slot, name),
         106..108 => HeldList(slot),
         108..110 => HeldSetMode(slot, mode),

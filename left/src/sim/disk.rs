@@ -49,6 +49,10 @@ fn call<T>(
     on: On,
     work: impl FnOnce(&mut Shared) -> Result<T, Errno>,
 ) -> Result<T, Errno> {
+    let meanwhile = machine.lock().faults.take_meanwhile(on);
+    if let Some(meanwhile) = meanwhile {
+        (meanwhile.0)(machine);
+    }
     let mut shared = machine.lock();
     if shared.process != process {
         return Err(DEAD);

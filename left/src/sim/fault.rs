@@ -2,6 +2,8 @@
 
 use rustix::io::Errno;
 
+use super::machine::Machine;
+
 /// What every call answers once the process is dead. No file system does.
 pub(crate) const DEAD: Errno = Errno::SHUTDOWN;
 
@@ -31,6 +33,15 @@ impl On {
     }
 }
 
+/// Something that happens between two calls of the process.
+pub(super) struct Meanwhile(pub(super) Box<dyn FnOnce(&Machine) + Send>);
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
 /// The plan for one process.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
@@ -38,6 +49,8 @@ pub(super) struct Faults {
     pub(super) changes: u64,
     pub(super) crash_at: Option<u64>,
     pub(super) is_dead: bool,
+    /// What happens before which change.
+    pub(super) meanwhile: Option<(u64, Meanwhile)>,
     /// Which call of its kind, counted from now, fails how.
     pub(super) errors: Vec<(On, u64, Errno)>,
     /// Paths that cannot be opened.
@@ -45,6 +58,15 @@ pub(super) struct Faults {
 }
 
 impl Faults {
+    /// What happens before this call, if anything does.
+    pub(super) fn take_meanwhile(&mut self, on: On) -> Option<Meanwhile> {
+        let changes = self.changes;
+        let due = self
+            .meanwhile
+            .take_if(|(at, _)| on.changes() && *at == changes);
+        due.map(|(_, meanwhile)| meanwhile)
+    }
+
     /// At the beginning of each call of the process.
     pub(super) fn meet(&mut self, on: On) -> Result<(), Errno> {
         if self.is_dead {

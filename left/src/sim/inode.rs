@@ -58,7 +58,7 @@ pub(crate) enum DataLoss {
     Whole,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Inode {
     /// Its number, of which there is one at any time.
     pub(super) ino: u64,

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::disk::SimDisk;
 use super::dump::Tree;
-use super::fault::{Faults, On};
+use super::fault::{Faults, Meanwhile, On};
 pub(crate) use super::inode::DataLoss;
 use super::names::NameOrder;
 use super::tree::FileSystem;
@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) name_order: NameOrder,
     /// What a power cut does to files.
     pub(crate) data_loss: DataLoss,
+    /// Syncs say that they are done, and do nothing.
+    pub(crate) lies_about_syncs: bool,
     /// All there is, of the users and of the process.
     pub(crate) capacity_bytes: Option<u64>,
 }
@@ -42,6 +44,7 @@ impl Default for Config {
             has_rename_flags: true,
             name_order: NameOrder::Reordered,
             data_loss: DataLoss::Torn,
+            lies_about_syncs: false,
             capacity_bytes: None,
         }
     }
@@ -78,6 +81,17 @@ impl Machine {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// Another machine in the same state, with no process.
+    pub(crate) fn fork(&self) -> Self {
+        let shared = self.lock();
+        Self(Arc::new(Mutex::new(Shared {
+            fs: shared.fs.clone(),
+            faults: Faults::default(),
+            process: 0,
+            born: shared.born,
+        })))
+    }
+
     /// Starts a process that opens the share; one that there was is gone.
     pub(crate) fn start(&self) -> Result<SimDisk, Errno> {
         {
@@ -106,6 +120,12 @@ impl Machine {
     /// Has the process die before its change number `change` from its start on.
     pub(crate) fn crash_at(&self, change: u64) {
         self.lock().faults.crash_at = Some(change);
+    }
+
+    /// Lets something happen before the process' change number `change`.
+    pub(crate) fn meanwhile(&self, change: u64, what: impl FnOnce(&Machine) + Send + 'static) {
+        let meanwhile = Meanwhile(Box::new(what));
+        self.lock().faults.meanwhile = Some((change, meanwhile));
     }
 
     /// How many changes the process has made since its start.

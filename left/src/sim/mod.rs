@@ -51,5 +51,6 @@ pub(crate) use names::NameOrder;
 pub(crate) use rng::Rng;
 
 mod against_real;
+mod crash_tests;
 mod seeds;
 mod tests;

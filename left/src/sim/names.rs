@@ -48,7 +48,7 @@ impl NameChange {
 }
 
 /// All changes of names since they were durable, the oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct NameLog(Vec<NameChange>);
 
 impl NameLog {
@@ -101,8 +101,8 @@ impl NameLog {
             if !kept[later] {
                 continue;
             }
-            for earlier in 0..later {
-                kept[earlier] |= self.0[later].needs(&self.0[earlier]);
+            for (kept, earlier) in kept.iter_mut().zip(&self.0[..later]) {
+                *kept |= self.0[later].needs(earlier);
             }
         }
     }

@@ -260,7 +260,7 @@ fn calls_fail_where_they_are_told_to() {
     assert_eq!(disk.rename(from, to, Rename::NoReplace), Err(Errno::INVAL));
     assert_eq!(disk.rename(from, to, Rename::Plain), Ok(()));
     assert_eq!(disk.read_link(&top, b"other"), Err(Errno::INVAL));
-    assert_eq!(disk.machine().is_dead(), false);
+    assert!(!disk.machine().is_dead());
 }
 
 #[test]
