@@ -35,6 +35,7 @@ mod index;
 mod inode;
 mod machine;
 mod names;
+mod people;
 mod plan;
 mod rng;
 mod run;
