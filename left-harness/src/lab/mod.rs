@@ -8,6 +8,8 @@ pub mod capability;
 
 pub mod places;
 
+pub mod run_folder;
+
 pub mod registry;
 
 pub mod facts;

@@ -17,14 +17,14 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::host::{self, SSH_PORT};
 use super::message::{self, HostOrder, Order, Reply};
+use crate::lab::run_folder;
 use crate::link::packet::socket;
-use crate::run::leases::FOLDER_LEASE;
 
 /// The servers listen already when they are dialled.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The last lease of an orphaned run has lapsed, and what it guarded is removed.
-const ORPHAN_TIME: Duration = FOLDER_LEASE.saturating_add(Duration::from_secs(5));
+const ORPHAN_TIME: Duration = run_folder::LEASE.saturating_add(Duration::from_secs(5));
 
 /// Does what is ordered on `control`; returns when the lab is to end.
 ///

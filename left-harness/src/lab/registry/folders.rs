@@ -7,10 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::run::leases::MARKER;
-
-/// A marker is an id, which has a few dozen bytes.
-const MARKER_BYTES_MAX: u64 = 256;
+use crate::lab::run_folder::is_marked;
 
 /// Every folder in these homes that bears the mark of a run.
 pub(super) fn of_runs<'a>(homes: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
@@ -47,21 +44,6 @@ pub(super) fn remove_unguarded(home: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(removed)
-}
-
-/// `run-ID` with a marker that says ID, and a folder itself.
-fn is_marked(folder: &Path) -> bool {
-    let name = folder.file_name().and_then(|name| name.to_str());
-    let Some(run) = name.and_then(|name| name.strip_prefix("run-")) else {
-        return false;
-    };
-    let is_folder = std::fs::symlink_metadata(folder).is_ok_and(|stat| stat.is_dir());
-    let marker = folder.join(MARKER);
-    let is_small = std::fs::symlink_metadata(&marker)
-        .is_ok_and(|stat| stat.is_file() && stat.len() <= MARKER_BYTES_MAX);
-    is_folder
-        && is_small
-        && std::fs::read(&marker).is_ok_and(|id| id.trim_ascii() == run.as_bytes())
 }
 
 /// By device and inode: a host may see the same folder under another name.

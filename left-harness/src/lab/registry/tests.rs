@@ -43,7 +43,7 @@ impl Bench {
     fn run_folder(&self, run: &str, marker: &str) -> PathBuf {
         let folder = self.dir.path().join("a").join(format!("run-{run}"));
         std::fs::create_dir_all(folder.join("share")).expect("made");
-        std::fs::write(folder.join(crate::run::leases::MARKER), marker).expect("written");
+        std::fs::write(folder.join(crate::lab::run_folder::MARKER), marker).expect("written");
         folder
     }
 }
