@@ -19,6 +19,7 @@ use super::places;
 mod folders;
 mod process;
 
+pub use folders::awaits_guard;
 pub use process::Process;
 
 /// A lab has a few hosts: a file that is larger is none of ours.

@@ -8,7 +8,6 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::host::{self, SSH_PORT};
 use super::message::{self, HostOrder, Order, Reply};
-use crate::lab::run_folder;
+use crate::lab::{registry, run_folder};
 use crate::link::packet::socket;
 
 /// The servers listen already when they are dialled.
@@ -169,17 +168,16 @@ fn wire_end(index: usize) -> String {
     format!("wire{index}")
 }
 
-/// Waits until no guard has anything left to do.
+/// Waits until no guard has anything left to do. A folder that is kept, or that nobody
+/// guards, is not waited for: it stays anyway.
 fn outlive_guards(order: &Order) {
     let deadline = Instant::now() + ORPHAN_TIME;
-    while Instant::now() < deadline && order.hosts.iter().any(|host| has_run(&host.home)) {
+    while Instant::now() < deadline
+        && order
+            .hosts
+            .iter()
+            .any(|host| registry::awaits_guard(&host.home))
+    {
         std::thread::sleep(Duration::from_millis(100));
     }
-}
-
-fn has_run(home: &Path) -> bool {
-    let entries = std::fs::read_dir(home).into_iter().flatten().flatten();
-    entries
-        .into_iter()
-        .any(|entry| entry.file_name().as_encoded_bytes().starts_with(b"run-"))
 }

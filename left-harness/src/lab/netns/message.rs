@@ -43,6 +43,8 @@ pub struct HostOrder {
     pub address: Ipv4Addr,
     /// The server's key, as OpenSSH keeps it.
     pub host_key: String,
+    /// The server's program, which wants to be called by its full path.
+    pub sshd: PathBuf,
     /// The one key that lets in.
     pub authorized: String,
     /// Who logs in.

@@ -94,6 +94,8 @@ pub async fn up(
         );
     };
     let account = account()?;
+    let sshd = needs::sshd();
+    let sshd = sshd.context("there is no sshd (apt-get install openssh-server)")?;
     let client_key = Arc::new(keys::generate()?);
     let mut host_keys = Vec::new();
     let mut orders = Vec::new();
@@ -111,6 +113,7 @@ pub async fn up(
             disk_bytes: spec.share_bytes,
             address: address(orders.len()),
             host_key: pem(&key)?,
+            sshd: sshd.clone(),
             authorized: client_key.public_key().to_openssh()?,
             account,
         });

@@ -4,10 +4,15 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::lab::run_folder::is_marked;
+use crate::lab::run_folder::{MARKER, is_marked};
+
+/// A guard marks its folder within milliseconds before it stands in it, on a machine
+/// that is busy with other things.
+const GUARD_START_MAX: Duration = Duration::from_secs(2);
 
 /// Every folder in these homes that bears the mark of a run.
 pub(super) fn of_runs<'a>(homes: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
@@ -19,6 +24,23 @@ pub(super) fn of_runs<'a>(homes: impl Iterator<Item = &'a Path>) -> Vec<PathBuf>
     }
     found.sort();
     found
+}
+
+/// Whether something in a home will be taken away by its guard: a guard stands in a
+/// folder, or the run of one is so young that its guard may just be coming.
+pub fn awaits_guard(home: &Path) -> bool {
+    let folders = of_runs(std::iter::once(home));
+    if folders.is_empty() {
+        return false;
+    }
+    let guarded = folders_with_processes();
+    folders.iter().any(|folder| {
+        let stat = std::fs::symlink_metadata(folder);
+        let is_guarded = stat.is_ok_and(|stat| guarded.contains(&(stat.dev(), stat.ino())));
+        let made = std::fs::symlink_metadata(folder.join(MARKER)).and_then(|stat| stat.modified());
+        let age = made.map(|made| made.elapsed().unwrap_or_default());
+        is_guarded || age.is_ok_and(|age| age < GUARD_START_MAX)
+    })
 }
 
 /// Removes the folders of runs in a home that no process has to itself: a guard

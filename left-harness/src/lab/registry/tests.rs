@@ -97,6 +97,27 @@ fn a_crashed_lab_is_taken_away_with_its_process_and_unguarded_folders() {
 }
 
 #[test]
+fn only_a_folder_that_a_guard_takes_away_is_waited_for() {
+    let bench = Bench::new();
+    let home = bench.dir.path().join("a");
+    assert!(!awaits_guard(&home), "there is no folder");
+    let folder = bench.run_folder("1", "1");
+    assert!(awaits_guard(&home), "its guard may just be coming");
+    let marker = folder.join(crate::lab::run_folder::MARKER);
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    let file = std::fs::File::open(&marker).expect("it is there");
+    file.set_modified(old).expect("it is ours");
+    assert!(!awaits_guard(&home), "nobody guards it");
+    let mut guard = sleeper(&folder);
+    assert!(awaits_guard(&home));
+    let kept = folder.join(crate::lab::run_folder::KEPT_MARKER);
+    std::fs::rename(&marker, kept).expect("it is ours");
+    assert!(!awaits_guard(&home), "it is the user's now");
+    guard.kill().expect("it still ran");
+    guard.wait().expect("it ended");
+}
+
+#[test]
 fn folders_of_a_home_that_another_lab_uses_are_left_to_it() {
     let bench = Bench::new();
     let crashed = bench.register(None);
