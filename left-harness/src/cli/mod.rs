@@ -77,6 +77,12 @@ pub enum Command {
     Lab(LabCommand),
     /// Say what this machine and your hosts can do, and what mends the rest
     Doctor(DoctorArgs),
+    /// The process that takes the keys of a lab away when the harness is gone, which starts it
+    #[command(hide = true)]
+    LabGuard {
+        /// The lab
+        id: String,
+    },
     /// The process in which a netns lab lives; the harness starts it
     #[command(hide = true)]
     NetnsInit,

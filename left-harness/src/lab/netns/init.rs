@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::host::{self, SSH_PORT};
-use super::message::{self, HostOrder, Order, Reply};
+use super::message::{self, HostOrder, Order, Reply, Wish};
 use crate::lab::{registry, run_folder};
 use crate::link::packet::socket;
 
@@ -33,7 +33,8 @@ pub fn run(control: &OwnedFd) -> Result<()> {
     let Some((order, _)) = message::receive::<Order>(control)? else {
         return Ok(());
     };
-    let up = bring_up(&order);
+    let own = std::fs::File::open("/proc/self/ns/net").context("cannot open a namespace")?;
+    let up = bring_up(&order, &own);
     let hosts = match up {
         Ok((hosts, sockets)) => {
             let passed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
@@ -42,8 +43,15 @@ pub fn run(control: &OwnedFd) -> Result<()> {
         }
         Err(error) => return message::send(control, &Reply::Failed(format!("{error:#}")), &[]),
     };
-    if message::receive::<message::End>(control)?.is_none() {
-        outlive_guards(&order);
+    loop {
+        match message::receive::<Wish>(control)? {
+            Some((Wish::Dial(index), _)) => dial_for(control, hosts.get(index), &own),
+            Some((Wish::End, _)) => break,
+            None => {
+                outlive_guards(&order);
+                break;
+            }
+        }
     }
     for host in hosts {
         host.end();
@@ -58,8 +66,7 @@ struct Running {
     said: BufReader<ChildStdout>,
 }
 
-fn bring_up(order: &Order) -> Result<(Vec<Running>, Vec<OwnedFd>)> {
-    let own = std::fs::File::open("/proc/self/ns/net").context("cannot open a namespace")?;
+fn bring_up(order: &Order, own: &std::fs::File) -> Result<(Vec<Running>, Vec<OwnedFd>)> {
     let mut hosts = Vec::new();
     for spec in &order.hosts {
         hosts.push(Running::start(spec)?);
@@ -86,7 +93,7 @@ fn bring_up(order: &Order) -> Result<(Vec<Running>, Vec<OwnedFd>)> {
     for (index, (spec, host)) in order.hosts.iter().zip(&mut hosts).enumerate() {
         host.hears("up")
             .with_context(|| format!("host {} does not come up", spec.name))?;
-        sockets.push(dial(host.child.id(), &own)?);
+        sockets.push(dial(host.child.id(), own)?);
         sockets.push(socket::open(&wire_end(index))?);
     }
     Ok((hosts, sockets))
@@ -131,6 +138,17 @@ impl Running {
         // It is ours and dies of it; there is nothing to be done if it does not.
         let _ = self.child.wait();
     }
+}
+
+/// Passes one more connection out.
+fn dial_for(control: &OwnedFd, host: Option<&Running>, own: &std::fs::File) {
+    let dialled = host.context("there is no such host");
+    let dialled = dialled.and_then(|host| dial(host.child.id(), own));
+    // If it is not heard, nobody is there any more, which is noticed next.
+    let _ = match dialled {
+        Ok(stream) => message::send(control, &Reply::Dialled, &[stream.as_fd()]),
+        Err(error) => message::send(control, &Reply::Failed(format!("{error:#}")), &[]),
+    };
 }
 
 /// Connects to the server of a host, from inside.

@@ -12,6 +12,7 @@
 //! namespace, and the server runs in one below it as the user again. Root has the
 //! server run as an account that exists in the hosts only.
 
+mod gate;
 pub mod host;
 pub mod init;
 pub mod message;
@@ -27,9 +28,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use self::message::{Account, HostOrder, Order, Reply};
+use self::gate::Dial;
+use self::message::{Account, HostOrder, Order, Reply, Wish};
 use super::needs::{Hurt, Need};
 use super::{Host, Lab, places, registry};
+use crate::host::client_config::ClientHost;
 use crate::host::keys::{self, PrivateKey};
 use crate::host::remote::Remote;
 use crate::host::ssh::{Credential, Door, HostKey, Ssh, Way};
@@ -85,6 +88,7 @@ pub async fn up(
     dir: &Path,
     hosts: &[HostSpec],
     link: &LinkSpec,
+    run: Option<&str>,
     teardown: &mut Teardown,
 ) -> Result<Lab> {
     let [_, _] = hosts else {
@@ -136,13 +140,27 @@ pub async fn up(
     let order = Order { hosts: orders };
     // The slot is filled in there: who is interrupted here undoes it all the same, and
     // waits for it by its lock.
+    let (filling, run) = (slot.clone(), run.map(str::to_owned));
     let started = tokio::task::spawn_blocking(move || {
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let (init, sockets) = Init::start(&order, account, homes)?;
+        let mut slot = filling.lock().unwrap_or_else(PoisonError::into_inner);
+        let (init, sockets) = Init::start(&order, account, homes, run.as_deref())?;
+        let (id, entrances) = (init.registered.id(), init.registered.entrances());
         *slot = Some(init);
-        Ok::<_, anyhow::Error>(sockets)
+        Ok::<_, anyhow::Error>((sockets, id, entrances))
     });
-    let sockets = started.await??;
+    let (sockets, id, entrances) = started.await??;
+    let dial = |index| -> Dial {
+        let slot = slot.clone();
+        Arc::new(move || {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.as_mut().context("the lab is gone")?.dial(index)
+        })
+    };
+    let (ports, mut doors) = gate::open((0..hosts.len()).map(dial).collect()).await?;
+    teardown.push("close the doors of the hosts", DOWN_DEADLINE, async move {
+        doors.shutdown().await;
+        Ok(())
+    });
 
     let mut up = Vec::new();
     let mut ends = Vec::new();
@@ -176,9 +194,20 @@ pub async fn up(
             vnet: true,
         });
     }
+    let clients = hosts.iter().zip(ports).zip(&host_keys);
+    let clients = clients.map(|((spec, port), key)| ClientHost {
+        name: &spec.name,
+        address: "127.0.0.1",
+        port,
+        user: USER,
+        key: &client_key,
+        host_key: key.public_key(),
+    });
+    entrances.open(&Vec::from_iter(clients))?;
     let link = PacketLink::up(ends, link)?;
     Ok(Lab {
         name: NAME,
+        id,
         hosts: up,
         link: Arc::new(link),
         notes: Vec::new(),
@@ -234,6 +263,8 @@ struct Init {
     control: OwnedFd,
     child: Child,
     registered: registry::Registered,
+    /// An answer that did not come may still come, and would be taken for another one.
+    has_hung: bool,
 }
 
 impl Init {
@@ -241,6 +272,7 @@ impl Init {
         order: &Order,
         account: Account,
         homes: Vec<registry::Home>,
+        run: Option<&str>,
     ) -> Result<(Self, Vec<Sockets>)> {
         let (control, theirs) = socketpair(
             AddressFamily::UNIX,
@@ -265,11 +297,17 @@ impl Init {
             .spawn()
             .context("cannot run `unshare` (apt-get install util-linux)")?;
         drop(command);
-        let registered = registry::register(NAME, Some(child.id()), homes)?;
+        let registered = registry::register(registry::Coming {
+            kind: NAME,
+            run,
+            init: Some(child.id()),
+            homes,
+        })?;
         let init = Self {
             control,
             child,
             registered,
+            has_hung: false,
         };
         message::deadline(&init.control, UP_DEADLINE)?;
         let answered = message::send(&init.control, order, &[])
@@ -283,6 +321,7 @@ impl Init {
                 "its init passed too few sockets".to_owned()
             }
             Ok(Some((Reply::Failed(why), _))) => why,
+            Ok(Some((Reply::Dialled, _))) => "its init talks nonsense".to_owned(),
             Ok(None) => "its init ended without a word".to_owned(),
             Err(error) => format!("{error:#}"),
         };
@@ -291,9 +330,27 @@ impl Init {
         bail!("cannot bring the namespaces up: {why}{}", said(complaints));
     }
 
+    /// One more connection to the server of a host.
+    fn dial(&mut self, index: usize) -> Result<OwnedFd> {
+        if self.has_hung {
+            bail!("the namespaces' init does not answer");
+        }
+        message::send(&self.control, &Wish::Dial(index), &[])?;
+        let answer = message::receive::<Reply>(&self.control);
+        self.has_hung = answer.is_err();
+        match answer? {
+            Some((Reply::Dialled, sockets)) => {
+                let socket = sockets.into_iter().next();
+                socket.context("the namespaces' init passed no socket")
+            }
+            Some((Reply::Failed(why), _)) => bail!("{why}"),
+            Some((Reply::Up, _)) | None => bail!("the namespaces' init is gone"),
+        }
+    }
+
     /// Ends all hosts and waits until they are gone.
     fn end(mut self) -> Result<()> {
-        let _ = message::send(&self.control, &message::End {}, &[]);
+        let _ = message::send(&self.control, &Wish::End, &[]);
         drop(self.control);
         let deadline = Instant::now() + DOWN_DEADLINE / 2;
         while self.child.try_wait()?.is_none() {

@@ -22,7 +22,13 @@ impl Bench {
             host: "a".into(),
             dir: self.dir.path().join("a"),
         };
-        register_in(&self.labs(), "netns", init, vec![home]).expect("registered")
+        let lab = Coming {
+            kind: "netns",
+            init,
+            homes: vec![home],
+            ..Coming::default()
+        };
+        register_in(&self.labs(), lab).expect("registered")
     }
 
     fn only(&self) -> Entry {
@@ -36,7 +42,7 @@ impl Bench {
         let mut entry = self.only();
         entry.harness.start_time += 1;
         let text = serde_json::to_string(&entry).expect("it is JSON");
-        std::fs::write(registered.file().expect("a file"), text).expect("written");
+        std::fs::write(file_of(registered), text).expect("written");
         entry
     }
 
@@ -46,6 +52,10 @@ impl Bench {
         std::fs::write(folder.join(crate::lab::run_folder::MARKER), marker).expect("written");
         folder
     }
+}
+
+fn file_of(registered: &Registered) -> PathBuf {
+    registered.place.as_ref().expect("there is a home").file()
 }
 
 fn sleeper(dir: &Path) -> std::process::Child {
@@ -147,7 +157,7 @@ fn a_crashed_lab_that_has_left_nothing_is_forgotten_by_itself() {
 fn a_file_that_is_no_entry_is_named() {
     let bench = Bench::new();
     let registered = bench.register(None);
-    let file = registered.file().expect("a file");
+    let file = &file_of(&registered);
     for text in ["{", "{\"id\":\"../../x\"}"] {
         std::fs::write(file, text).expect("written");
         let error = list_in(&bench.labs()).expect_err("it is damaged");
