@@ -28,6 +28,9 @@ pub const EXIT_MISTAKE: u8 = 2;
 /// This machine or a host failed.
 pub const EXIT_INFRASTRUCTURE: u8 = 3;
 
+/// The user did not want to go on, and all was taken away.
+const EXIT_INTERRUPTED: u8 = 130;
+
 /// Does what was asked for; the exit code.
 ///
 /// # Errors

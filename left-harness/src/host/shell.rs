@@ -54,6 +54,16 @@ pub fn readable(argv: &[String]) -> String {
     }
 }
 
+/// The command for a person to paste: every word arrives as it is.
+pub fn pasteable(argv: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+%@".contains(c);
+    let words = argv.iter().map(|word| match quote(word) {
+        Ok(quoted) if word.is_empty() || !word.chars().all(plain) => quoted,
+        _ => word.clone(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 fn quote(word: &str) -> Result<String, String> {
     if word.contains('\0') {
         return Err(format!("{word:?} holds a zero byte"));
