@@ -26,7 +26,8 @@ pub enum LabCommand {
 }
 
 const UP_HELP: &str = "\
-Two hosts, a and b, stand until Ctrl-C, and then go with everything that was started in them.
+Two hosts, a and b, stand until Ctrl-C, and then go with everything that was started in them;
+hosts of your own (--hosts, --ssh-hosts) are joined by a link until then, and stay.
 For each it prints how to get in: `left-harness lab shell a`, and the lines for your own ssh,
 sftp and scp. `left-harness lab deploy` brings the programs into their folders.
 Exit code 0 once all of it is taken away.";

@@ -1,127 +1,23 @@
 //! A lab that stands, and a run that goes on, entered by the user's own `ssh`, `sftp` and
 //! `scp`: they get in, and nothing stays, however the harness ends.
 
-use std::io::{BufRead, BufReader, Write};
+mod standing;
+mod started;
+
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use left_harness::lab::netns;
 use serde_json::Value;
 
+pub use self::standing::Standing;
+use self::standing::{perform, signal, succeeds};
+use self::started::{guards, here, runs, start_two};
 use crate::bench::{Bench, Ran, wait_until};
 use crate::ledger::run_of;
 use crate::sshd::has;
-
-/// Longer than any test.
-const SLEEP: &str = "sleep 600 </dev/null >/dev/null 2>&1";
-
-/// `left-harness lab up`, and what it said.
-pub struct Standing {
-    child: Child,
-    said: Value,
-}
-
-impl Standing {
-    /// Starts it and waits until it is up.
-    pub fn up(mut command: Command) -> Self {
-        let mut child = command.spawn().expect("the harness starts");
-        let stdout = child.stdout.take().expect("it is piped");
-        let mut line = String::new();
-        let read = BufReader::new(stdout).read_line(&mut line);
-        if read.is_ok_and(|length| length > 0) {
-            let said = serde_json::from_str(&line).expect("it is JSON");
-            return Self { child, said };
-        }
-        let output = child.wait_with_output().expect("it ends");
-        panic!("no lab: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    /// `local-1a2b3c4d`
-    fn id(&self) -> &str {
-        self.said["id"].as_str().expect("a lab has a name")
-    }
-
-    /// The line that it prints for a program: `ssh -F … a`.
-    pub fn line(&self, program: &str, host: usize) -> Vec<String> {
-        let words = self.said["hosts"][host][program].as_array();
-        let words = words.unwrap_or_else(|| panic!("no {program}: {}", self.said));
-        let text = |word: &Value| word.as_str().expect("a word").to_owned();
-        words.iter().map(text).collect()
-    }
-
-    /// What `ssh` says when it runs this on a host.
-    pub fn ssh(&self, host: usize, line: &str) -> (String, Option<i32>) {
-        let mut argv = self.line("ssh", host);
-        argv.push(line.to_owned());
-        let output = perform(&argv, "");
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        (said, output.status.code())
-    }
-
-    /// Ends it as Ctrl-C does; how it went.
-    pub fn interrupt(mut self) -> Output {
-        signal(self.child.id(), "INT");
-        let status = self.child.wait().expect("it ends");
-        let mut stderr = Vec::new();
-        if let Some(mut said) = self.child.stderr.take() {
-            std::io::Read::read_to_end(&mut said, &mut stderr).expect("it is read");
-        }
-        let stdout = Vec::new();
-        Output {
-            status,
-            stdout,
-            stderr,
-        }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().expect("it can be killed");
-        self.child.wait().expect("it ends");
-    }
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        // A test that fails must leave nothing either.
-        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            signal(self.child.id(), "INT");
-            let _ = self.child.wait();
-        }
-    }
-}
-
-fn signal(pid: u32, name: &str) {
-    let mut kill = Command::new("kill");
-    kill.args([&format!("-{name}"), &pid.to_string()]);
-    assert!(kill.status().expect("kill is there").success());
-}
-
-/// Runs a program with its words, as they were printed, and some input.
-fn perform(argv: &[String], input: &str) -> Output {
-    let mut child = Command::new(&argv[0])
-        .args(&argv[1..])
-        // Whoever runs the tests may have an agent with many keys.
-        .env_remove("SSH_AUTH_SOCK")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{argv:?}: {error}"));
-    let mut stdin = child.stdin.take().expect("it is piped");
-    // A program that does not read it has ended.
-    let _ = stdin.write_all(input.as_bytes());
-    drop(stdin);
-    child.wait_with_output().expect("it ends")
-}
-
-fn succeeds(argv: &[String], input: &str) -> String {
-    let output = perform(argv, input);
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{argv:?}: {complaint}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 /// A bench whose labs nobody else sees.
 struct Place {
@@ -464,58 +360,4 @@ trees = "identical"
         assert_eq!(ran.code, 0, "{}", ran.all());
         assert_eq!(place.traces(), Vec::<PathBuf>::new());
     }
-}
-
-/// Starts one process in the background and one in a session of its own, from a folder
-/// below the host's, and says their numbers on the host.
-fn start_two() -> String {
-    format!("mkdir -p sub; cd sub; {SLEEP} & echo $!; setsid {SLEEP} & echo $!; sleep 0.2")
-}
-
-/// The processes with these numbers on a host, as this machine numbers them.
-fn here(pids: &str, lab: &str) -> Vec<u32> {
-    let pids: Vec<u32> = pids
-        .lines()
-        .map(|pid| pid.parse().expect("a number"))
-        .collect();
-    if lab == "local" {
-        return pids;
-    }
-    // In a process namespace below: the last number of `NSpid` is the host's own.
-    let entries = std::fs::read_dir("/proc")
-        .expect("/proc is there")
-        .flatten();
-    let all = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    all.filter(|pid| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-        let numbers: Vec<&str> = numbers.unwrap_or_default().split_whitespace().collect();
-        let inner = numbers.last().and_then(|last| last.parse().ok());
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        numbers.len() > 1
-            && command == b"sleep\x00600\x00"
-            && inner.is_some_and(|inner: u32| pids.contains(&inner))
-    })
-    .collect()
-}
-
-fn runs(pid: u32) -> bool {
-    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\x00600\x00")
-}
-
-/// The processes that guard a lab.
-fn guards(lab: &str) -> Vec<u32> {
-    let wanted = format!("lab-guard\0{lab}\0");
-    let entries = std::fs::read_dir("/proc")
-        .expect("/proc is there")
-        .flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let guards: Vec<u32> = pids
-        .filter(|pid| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.ends_with(wanted.as_bytes())
-        })
-        .collect();
-    assert_eq!(guards.len(), 1, "one guard a lab");
-    guards
 }
