@@ -114,6 +114,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_pasted_arrives_as_it_is() {
+        let words = [
+            "printf",
+            "%s|",
+            "/a b/c",
+            "it's",
+            "",
+            "$HOME",
+            "UserKnownHostsFile=\"/x\"",
+        ];
+        let line = pasteable(&words.map(str::to_owned));
+        let out = std::process::Command::new("/bin/sh")
+            .args(["-c", &line])
+            .output();
+        assert_eq!(
+            out.unwrap().stdout,
+            b"/a b/c|it's||$HOME|UserKnownHostsFile=\"/x\"|"
+        );
+        let plain = ["ssh", "-F", "/run/user/0/config", "a"].map(str::to_owned);
+        assert_eq!(pasteable(&plain), "ssh -F /run/user/0/config a");
+    }
+
+    #[test]
     fn environment_reaches_the_program() {
         let mut command = Command::new(["sh", "-c", "printf %s \"$LEFT_A$LEFT_B\""]);
         command.env = vec![

@@ -116,7 +116,7 @@ pub async fn up(
         key: &key,
         host_key: &host.host_key,
     });
-    entrances.open(&Vec::from_iter(clients))?;
+    let opened = entrances.open(&Vec::from_iter(clients));
     let mut up = Vec::new();
     for (index, host) in served.into_iter().enumerate() {
         up.push(Host {
@@ -152,7 +152,7 @@ pub async fn up(
         id,
         hosts: up,
         link: Arc::new(link),
-        notes: Vec::new(),
+        notes: Vec::from_iter(registry::closed(opened)),
     })
 }
 

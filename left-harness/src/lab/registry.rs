@@ -152,6 +152,12 @@ pub fn register(lab: Coming<'_>) -> Result<Registered> {
     Ok(registered)
 }
 
+/// What the user should know of a lab that nobody can enter; a run is none the worse.
+pub fn closed(opened: Result<()>) -> Option<String> {
+    let error = opened.err()?;
+    Some(format!("`lab shell` cannot enter this lab: {error:#}"))
+}
+
 /// Guards the lab `id` of the process at the other end of standard input.
 ///
 /// # Errors

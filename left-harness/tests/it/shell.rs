@@ -4,7 +4,7 @@
 mod standing;
 mod started;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -207,8 +207,27 @@ fn what_was_started_in_a_lab_goes_with_it() {
         assert!(pids.iter().all(|pid| runs(*pid)), "{}", down.all());
         let status = place.says(&["lab", "status", "--lab", lab]);
         assert!(!status.stdout.contains("left "), "{}", status.all());
+        // Somebody is still in there.
+        let mut visitor = Command::new("ssh");
+        visitor
+            .args(&standing.line("ssh", 1)[1..])
+            .arg("echo in; cat");
+        visitor
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut visitor = visitor.spawn().expect("ssh starts");
+        let mut said = [0; 3];
+        let stdout = visitor.stdout.as_mut().expect("it is piped");
+        stdout.read_exact(&mut said).expect("it is in");
         let ended = standing.interrupt();
         assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+        wait_until("the visitor is out", 5, || {
+            visitor
+                .try_wait()
+                .expect("a child")
+                .is_some_and(|ended| !ended.success())
+        });
         assert!(!pids.iter().any(|pid| runs(*pid)), "{pids:?}");
     }
 }
@@ -319,6 +338,34 @@ fn mistakes_say_what_to_do() {
     let ran = place.bench.ran(homeless.output().expect("it starts"));
     assert_eq!(ran.code, 3, "{}", ran.all());
     assert!(ran.stderr.contains("a place for its keys"), "{}", ran.all());
+}
+
+#[test]
+fn a_place_that_cannot_stand_in_a_configuration_spoils_no_run() {
+    let place = Place::new();
+    let scenario = crate::bench::scenarios()
+        .join("smoke.toml")
+        .display()
+        .to_string();
+    let odd = |args: &[&str]| {
+        let mut command = place.command(args);
+        command.env("XDG_CACHE_HOME", place.bench.path("a \"cache\""));
+        place.bench.ran(command.output().expect("it starts"))
+    };
+    let ran = odd(&["run", "--out", "out", &scenario]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    assert!(
+        ran.all().contains("`lab shell` cannot enter this lab"),
+        "{}",
+        ran.all()
+    );
+    let ran = odd(&["lab", "up"]);
+    assert_eq!(ran.code, 3, "{}", ran.all());
+    assert!(
+        ran.stderr.contains("cannot stand in an SSH configuration"),
+        "{}",
+        ran.all()
+    );
 }
 
 #[test]

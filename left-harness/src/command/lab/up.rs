@@ -49,9 +49,12 @@ async fn stand(args: &UpArgs, source: &Source) -> Result<u8> {
         () = interrupt.asked() => Ok(()),
     };
     let failed = teardown.run().await;
+    for failed in &failed {
+        eprintln!("left-harness: {failed}");
+    }
     stood?;
     if !failed.is_empty() {
-        bail!("{}", failed.join("; "));
+        bail!("something of the lab is left: `left-harness lab status` shows it");
     }
     eprintln!("left-harness: the lab is gone, nothing is left");
     // Ctrl-C is how it ends, unless it was not there yet.
@@ -80,6 +83,9 @@ async fn until_it_falls(
     }
     let entry = entry(&lab)?;
     let entrances = entry.entrances()?;
+    if entrances.is_empty() {
+        bail!("nobody could enter lab {}, so it need not stand", entry.id);
+    }
     match args.json {
         // In one line, for whoever reads it while the lab stands.
         true => say(&json_for_terminals(

@@ -154,7 +154,8 @@ pub async fn up(
     })?;
     let client = |(spec, entered): (&HostSpec, &Entered)| entrance(&spec.name, entered);
     let clients: Result<Vec<_>> = hosts.iter().zip([a, b]).map(client).collect();
-    entrances.tell(&clients?)?;
+    let told = clients.and_then(|clients| entrances.tell(&clients));
+    notes.extend(registry::closed(told));
     let mut up = Vec::new();
     for (ready, (listen, peer)) in ready.into_iter().zip(addresses) {
         up.push(Host {

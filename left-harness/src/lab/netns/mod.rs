@@ -6,7 +6,8 @@
 //! network, mounts, processes and name. There is no control network: the init connects
 //! to each host's server from inside and passes the connected socket out, with the
 //! packet socket at the wire's end of the host ([`message`]). Nothing has a name on
-//! this machine, so that the end of the init is the end of everything.
+//! this machine, so that the end of the init is the end of everything. For the user's own
+//! `ssh` the harness keeps a port on loopback for each host ([`gate`]).
 //!
 //! For root and for an ordinary user alike: an ordinary user is root of a user
 //! namespace, and the server runs in one below it as the user again. Root has the
@@ -203,14 +204,14 @@ pub async fn up(
         key: &client_key,
         host_key: key.public_key(),
     });
-    entrances.open(&Vec::from_iter(clients))?;
+    let opened = entrances.open(&Vec::from_iter(clients));
     let link = PacketLink::up(ends, link)?;
     Ok(Lab {
         name: NAME,
         id,
         hosts: up,
         link: Arc::new(link),
-        notes: Vec::new(),
+        notes: Vec::from_iter(registry::closed(opened)),
     })
 }
 
