@@ -22,9 +22,8 @@ pub enum Decision {
     /// Both changed it and the peer's version keeps the name: ours is kept
     /// under the name of a conflict copy, then this is installed.
     InstallKeepingOurs(Entry),
-    /// The peer deleted it or turned a folder into something else. This
-    /// version of the program records that and deletes nothing.
-    Withhold,
+    /// The peer deleted it: ours goes to the trash, a folder when nothing is in it.
+    Remove(Entry),
 }
 
 /// Decides for one path; `mine` is `None` when nothing was ever known here.
@@ -48,9 +47,7 @@ fn follow(mine: &Entry, theirs: &Entry) -> Decision {
         return adopt_metadata(mine, theirs.clone());
     }
     match (&mine.body, &theirs.body) {
-        (_, Body::Deleted) => Decision::Withhold,
-        // The folder's content would have to go first.
-        (Body::Dir, _) => Decision::Withhold,
+        (_, Body::Deleted) => Decision::Remove(theirs.clone()),
         _ => Decision::Install(theirs.clone()),
     }
 }
@@ -127,6 +124,35 @@ pub fn conflict_name(name: &[u8], loser: &Body, replica: ReplicaId, attempt: u32
     [stem, mark.as_bytes(), extension].concat()
 }
 
+/// The name of which this is the name of a conflict copy, as far as
+/// [`conflict_name`] left it whole.
+pub fn copied_name(name: &[u8]) -> Option<Vec<u8>> {
+    const MARK: &[u8] = b".conflict-";
+    let at = name
+        .windows(MARK.len())
+        .rposition(|window| window == MARK)?;
+    let rest = &name[at + MARK.len()..];
+    let (replica, rest) = rest.split_at_checked(6)?;
+    let rest = rest.strip_prefix(b"-")?;
+    let (hash, rest) = rest.split_at_checked(8)?;
+    if ![replica, hash].concat().iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    // A further name of the same.
+    let extension = match rest.strip_prefix(b"-") {
+        Some(numbered) => {
+            let digits = numbered
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
+            Some(&numbered[digits..]).filter(|_| digits > 0)?
+        }
+        None => rest,
+    };
+    let is_extension = extension.is_empty() || extension.starts_with(b".");
+    is_extension.then(|| [&name[..at], extension].concat())
+}
+
 /// The first bytes of a name, not cut inside a UTF-8 character.
 fn cut_at_char(bytes: &[u8], bytes_max: usize) -> &[u8] {
     if bytes.len() <= bytes_max {
@@ -139,12 +165,13 @@ fn cut_at_char(bytes: &[u8], bytes_max: usize) -> &[u8] {
     &bytes[..end]
 }
 
-/// The version of an entry after a change found on this side.
-pub fn changed_here(known: Option<&Entry>, here: ReplicaId) -> VersionVector {
+/// The version of an entry after a change found on this side, which gets this
+/// sequence number.
+pub fn changed_here(known: Option<&Entry>, here: ReplicaId, number: u64) -> VersionVector {
     known
         .map(|entry| entry.version.clone())
         .unwrap_or_default()
-        .raised(here)
+        .raised(here, number)
 }
 
 #[cfg(test)]
@@ -216,8 +243,8 @@ mod tests {
             plan(Some(&one), &at(&touched, 1, 1)),
             SetMetadata(at(&touched, 1, 1))
         );
-        assert_eq!(plan(Some(&one), &at(&gone, 1, 1)), Withhold);
-        assert_eq!(plan(Some(&dir), &at(&one, 1, 1)), Withhold);
+        assert_eq!(plan(Some(&one), &at(&gone, 1, 1)), Remove(at(&gone, 1, 1)));
+        assert_eq!(plan(Some(&dir), &at(&one, 1, 1)), Install(at(&one, 1, 1)));
         assert_eq!(plan(Some(&one), &at(&dir, 1, 1)), Install(at(&dir, 1, 1)));
         assert_eq!(plan(Some(&gone), &at(&one, 1, 1)), Install(at(&one, 1, 1)));
         // Concurrent.
@@ -278,6 +305,20 @@ mod tests {
         assert!(name(long.as_bytes()).len() <= NAME_BYTES_MAX);
         let endless = [b"x.".as_slice(), &[b'e'; 253]].concat();
         assert!(conflict_name(&endless, &body, A, 7).len() <= NAME_BYTES_MAX);
+        for whole in [&b"a.txt"[..], b".hidden", b"plain", b"a.b.c"] {
+            for attempt in [0, 12] {
+                let copy = conflict_name(whole, &body, A, attempt);
+                assert_eq!(copied_name(&copy).as_deref(), Some(whole));
+            }
+        }
+        for other in [
+            &b"a.conflict-"[..],
+            b"a.conflict-aaaaaa-zzzzzzzz",
+            b"a.txt",
+            b"",
+        ] {
+            assert_eq!(copied_name(other), None);
+        }
         assert_ne!(
             conflict_name(b"a", &body, A, 0),
             conflict_name(b"a", &body, A, 1)
@@ -292,7 +333,7 @@ mod tests {
 
     impl Side {
         fn edit(&mut self, path: &str, body: Body, here: ReplicaId) {
-            let version = changed_here(self.records.get(path), here);
+            let version = changed_here(self.records.get(path), here, 0);
             self.records.insert(
                 path.to_owned(),
                 Entry {
@@ -307,8 +348,8 @@ mod tests {
             let mine = self.records.get(path).cloned();
             match plan(mine.as_ref(), theirs) {
                 Decision::Nothing => {}
-                Decision::Withhold => panic!("the simulation deletes nothing"),
-                Decision::Record(entry)
+                Decision::Remove(entry)
+                | Decision::Record(entry)
                 | Decision::SetMetadata(entry)
                 | Decision::Install(entry) => {
                     self.records.insert(path.to_owned(), entry);

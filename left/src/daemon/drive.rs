@@ -44,6 +44,13 @@ pub enum Input {
         /// Where jobs go.
         notes: SyncSender<Note>,
     },
+    /// A person says that a set of deletions is meant.
+    Confirm {
+        /// The set's name.
+        set: String,
+        /// Where the answer goes.
+        answer: SyncSender<Result<String, String>>,
+    },
     /// The end.
     Stop,
 }
@@ -59,6 +66,14 @@ pub(super) struct Hands {
     pub look_again: SyncSender<()>,
 }
 
+/// Who waits for something from the engine.
+#[derive(Default)]
+struct Waiting {
+    sessions: HashMap<u64, Ways>,
+    asks: HashMap<u64, SyncSender<Result<String, String>>>,
+    last_ask: u64,
+}
+
 /// The ways out of a session. Letting go of them ends the threads behind them.
 struct Ways {
     out: SyncSender<Message>,
@@ -68,7 +83,7 @@ struct Ways {
 /// Works until it is told to stop; an error means that the index failed.
 pub(super) fn drive(hands: &Hands, inputs: &Receiver<Input>) -> Result<(), IndexError> {
     let mut engine = Engine::new(hands.index.clone(), Instant::now());
-    let mut sessions: HashMap<u64, Ways> = HashMap::new();
+    let mut waiting = Waiting::default();
     let mut stuck = Vec::new();
     loop {
         let first = match engine.wakes_at() {
@@ -91,19 +106,19 @@ pub(super) fn drive(hands: &Hands, inputs: &Receiver<Input>) -> Result<(), Index
             .into_iter()
             .chain(inputs.try_iter().take(EVENTS_AT_ONCE))
         {
-            let Some(event) = open(&mut sessions, input) else {
+            let Some(event) = open(&mut waiting, input) else {
                 return Ok(());
             };
             events.push(event);
         }
         for action in engine.step(Instant::now(), events)? {
-            stuck.extend(perform(hands, &mut sessions, action)?);
+            stuck.extend(perform(hands, &mut waiting, action)?);
         }
     }
 }
 
 /// What an input is to the engine; `None` at the end.
-fn open(sessions: &mut HashMap<u64, Ways>, input: Input) -> Option<Event> {
+fn open(waiting: &mut Waiting, input: Input) -> Option<Event> {
     Some(match input {
         Input::Event(event) => event,
         Input::SessionUp {
@@ -113,7 +128,7 @@ fn open(sessions: &mut HashMap<u64, Ways>, input: Input) -> Option<Event> {
             have,
             out,
         } => {
-            sessions.insert(session, Ways { out, notes: None });
+            waiting.sessions.insert(session, Ways { out, notes: None });
             Event::SessionUp {
                 session,
                 peer_replica,
@@ -122,10 +137,18 @@ fn open(sessions: &mut HashMap<u64, Ways>, input: Input) -> Option<Event> {
             }
         }
         Input::ReceiverUp { session, notes } => {
-            if let Some(ways) = sessions.get_mut(&session) {
+            if let Some(ways) = waiting.sessions.get_mut(&session) {
                 ways.notes = Some(notes);
             }
             Event::ReceiverUp { session }
+        }
+        Input::Confirm { set, answer } => {
+            waiting.last_ask += 1;
+            waiting.asks.insert(waiting.last_ask, answer);
+            Event::Confirmed {
+                ask: waiting.last_ask,
+                set,
+            }
         }
         Input::Stop => return None,
     })
@@ -134,14 +157,14 @@ fn open(sessions: &mut HashMap<u64, Ways>, input: Input) -> Option<Event> {
 /// Does it; answers with what the engine has to know at once.
 fn perform(
     hands: &Hands,
-    sessions: &mut HashMap<u64, Ways>,
+    waiting: &mut Waiting,
     action: Action,
 ) -> Result<Option<Event>, IndexError> {
     // No queue is waited for: a session whose threads do not keep up with what
     // they asked for themselves is ended.
     match action {
         Action::Say { session, message } => {
-            let Some(ways) = sessions.get(&session) else {
+            let Some(ways) = waiting.sessions.get(&session) else {
                 return Ok(None);
             };
             if ways.out.try_send(message).is_err() {
@@ -149,7 +172,7 @@ fn perform(
             }
         }
         Action::Fetch { session, job } => {
-            let Some(ways) = sessions.get(&session) else {
+            let Some(ways) = waiting.sessions.get(&session) else {
                 return Ok(None);
             };
             let notes = ways.notes.as_ref();
@@ -163,7 +186,7 @@ fn perform(
             let _ = hands.applier.try_send(job);
         }
         Action::HangUp { session } => {
-            sessions.remove(&session);
+            waiting.sessions.remove(&session);
         }
         Action::LookAgain => {
             let _ = hands.look_again.try_send(());
@@ -171,6 +194,12 @@ fn perform(
         Action::RemovePart(id) => remove_part(&hands.share, id),
         Action::RemoveSmallParts => remove_small_parts(&hands.share, &*hands.index)?,
         Action::RemoveAllParts => remove_all_parts(&hands.share, &*hands.index)?,
+        Action::Answer { ask, answer } => {
+            if let Some(asking) = waiting.asks.remove(&ask) {
+                // Who has given up meanwhile sees it in the status.
+                let _ = asking.try_send(answer);
+            }
+        }
         Action::Tell(news) => tell(&hands.reporter, news),
     }
     Ok(None)
@@ -202,11 +231,8 @@ fn tell(reporter: &Reporter, news: News) {
             activity.connected = doing.connected;
             activity.exchanged = doing.exchanged;
             activity.receiving = doing.receiving;
-            if activity.withheld != doing.withheld {
-                activity.withheld = doing.withheld;
-                reporter.mark_changed();
-            }
         }),
+        News::Held(held) => reporter.hold(held),
         News::Changed => reporter.mark_changed(),
     }
 }

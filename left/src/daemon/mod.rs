@@ -1,6 +1,7 @@
 //! Brings everything up, waits for a signal, and takes everything down.
 
 mod again;
+mod answer;
 mod drive;
 mod error;
 mod places;
@@ -20,6 +21,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 pub use again::begin_again;
 use again::{FAILED, expect_panics, wait_for_room};
+use answer::Answering;
+pub use answer::answer_from_disk;
 pub use drive::Input;
 use drive::{Hands, drive};
 pub use error::DaemonError;
@@ -28,7 +31,7 @@ use work::{apply_all, scan_always};
 
 use crate::events::Reporter;
 use crate::index::Index;
-use crate::part::{any_parts, settle_intents};
+use crate::part::{any_parts, settle_intents, settle_removing};
 use crate::path::{STATE_DIR, shown};
 use crate::scanner::Scanner;
 use crate::session::{Hub, SessionContext, accept_all, dial_always, random};
@@ -36,6 +39,7 @@ use crate::share::Share;
 use crate::status::{Status, write_status};
 use crate::transfer::blocks::ListCache;
 use crate::transfer::send::SendContext;
+use crate::trash::unix_seconds;
 use crate::version::ReplicaId;
 use crate::wire::socket::listen;
 
@@ -52,7 +56,7 @@ const INPUTS_MAX: usize = 1024;
 const JOBS_MAX: usize = 1024;
 
 /// The name of the index inside the state folder.
-const INDEX_FILE: &str = "index";
+pub const INDEX_FILE: &str = "index";
 
 /// How to run; checked and complete.
 #[derive(Debug, Clone)]
@@ -174,6 +178,7 @@ fn run_on(
         activity.recovering = any_parts(share);
     });
     settle_intents(share, &*index, reporter)?;
+    settle_removing(share, &*index, reporter, unix_seconds())?;
     reporter.update(|activity| activity.recovering = false);
 
     let daemon = Daemon::up(
@@ -217,6 +222,7 @@ impl Daemon {
         let (inputs, inputs_end) = sync_channel(INPUTS_MAX);
         let (jobs, jobs_end) = sync_channel(JOBS_MAX);
         let (look_again, look_again_end) = sync_channel(1);
+        let look_again_too = look_again.clone();
         let failed = Arc::new(std::sync::Mutex::new(None));
         let fail = Failing {
             failed: failed.clone(),
@@ -285,6 +291,16 @@ impl Daemon {
         spawn("listener", move || accept_all(&accepting, &listener))?;
         let dialling = context.clone();
         spawn("dialler", move || dial_always(&dialling))?;
+        let control = crate::control::listen(share.state())?;
+        let answering = Answering {
+            share: share.clone(),
+            index: index.clone(),
+            inputs: inputs.clone(),
+            look_again: look_again_too,
+        };
+        spawn("control", move || {
+            crate::control::serve(&control, |request| answering.answer(request));
+        })?;
         let settings = settings.clone();
         Ok(Self {
             settings,
@@ -340,7 +356,7 @@ impl Daemon {
             insecure: true,
             entries,
             wanted,
-            withheld: activity.withheld,
+            held: self.reporter.held(),
             received_bytes: self.reporter.received_bytes.load(Ordering::Relaxed),
             sent_bytes: self.reporter.sent_bytes.load(Ordering::Relaxed),
             problems: self.reporter.problems(),

@@ -1,16 +1,18 @@
 //! What the applier and the scanner do all day.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::{DaemonError, Input};
-use crate::apply::{Job, apply};
+use crate::apply::{Job, Outcome, apply};
 use crate::engine::Event;
 use crate::index::Index;
 use crate::path::shown;
 use crate::scanner::{ScanEnd, Scanner};
 use crate::share::Share;
+use crate::trash::{evict, unix_seconds};
 
 /// Between two looks at a small share.
 const SCAN_EVERY_MIN: Duration = Duration::from_millis(200);
@@ -30,6 +32,9 @@ const SCAN_RESTLESS_FACTOR: u32 = 4;
 /// Even the largest share is looked at this often.
 const SCAN_EVERY_MAX: Duration = Duration::from_secs(300);
 
+/// The trash is looked through at most this often, unless the disk is full.
+const EVICT_EVERY: Duration = Duration::from_secs(600);
+
 /// Files put in place together.
 const BATCH_JOBS: usize = 256;
 
@@ -39,10 +44,20 @@ pub(super) fn apply_all(
     jobs: &Receiver<Box<Job>>,
     inputs: &SyncSender<Input>,
 ) {
+    let mut evicted = Instant::now();
     while let Ok(first) = jobs.recv() {
         let rest = jobs.try_iter().take(BATCH_JOBS - 1);
         let batch = std::iter::once(first).chain(rest).map(|job| *job).collect();
-        let applied = Event::Applied(apply(share, index, batch));
+        let applied = apply(share, index, batch);
+        let is_full = applied.iter().any(|(_, outcome)| {
+            matches!(outcome, Outcome::Failed(error) if error.kind() == io::ErrorKind::StorageFull)
+        });
+        if is_full || evicted.elapsed() >= EVICT_EVERY {
+            evicted = Instant::now();
+            // What the index cannot forget now it forgets the next time.
+            let _ = evict(share, index, unix_seconds(), is_full);
+        }
+        let applied = Event::Applied(applied);
         if inputs.send(Input::Event(applied)).is_err() {
             return;
         }

@@ -1,5 +1,6 @@
 //! What the engine wants done.
 
+use super::guard::Held;
 use crate::apply::Job;
 use crate::part::PartId;
 use crate::path::RelPath;
@@ -37,6 +38,13 @@ pub enum Action {
     RemoveSmallParts,
     /// Nor is any: both sides have all there is.
     RemoveAllParts,
+    /// Tell who asked.
+    Answer {
+        /// Who.
+        ask: u64,
+        /// What came of it, for a person.
+        answer: Result<String, String>,
+    },
     /// Tell the world.
     Tell(News),
 }
@@ -81,6 +89,8 @@ pub enum News {
         /// Of its content, in bytes.
         size: u64,
     },
+    /// Removals are held back, or are no more.
+    Held(Option<Held>),
     /// What goes on is something else now.
     Doing(Doing),
     /// The figures are others now.
@@ -98,6 +108,4 @@ pub struct Doing {
     pub exchanged: bool,
     /// Something is received or put in place.
     pub receiving: bool,
-    /// Changes of the peer that are not followed.
-    pub withheld: u64,
 }

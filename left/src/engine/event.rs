@@ -61,4 +61,11 @@ pub enum Event {
     },
     /// Jobs were performed.
     Applied(Vec<(Job, Outcome)>),
+    /// A person said that this set of removals, which is held back, is meant.
+    Confirmed {
+        /// Who asks, for [`super::Action::Answer`].
+        ask: u64,
+        /// The set's name.
+        set: String,
+    },
 }

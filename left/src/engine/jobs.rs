@@ -1,11 +1,15 @@
 //! What is done about the wants, and what comes of it.
 
+use std::time::Duration;
+
+use super::listing::doom_if_theirs;
+use super::removals::Inside;
 use super::{
     Action, Delay, Engine, IN_FLIGHT_MAX, News, PAGE_WANTS, RETRY_FIRST, RETRY_MAX, Stage,
 };
-use crate::apply::{How, Job, Outcome};
+use crate::apply::{How, Job, Outcome, Source};
 use crate::entry::{Body, ContentId};
-use crate::index::{Change, IndexError, Store};
+use crate::index::{Change, IndexError, Store, Trashed};
 use crate::path::RelPath;
 use crate::plan::{Decision, plan};
 use crate::transfer::blocks::BLOCK_BYTES_MIN;
@@ -15,6 +19,16 @@ impl<S: Store> Engine<S> {
     /// Starts what can be started for the wants, in the order of paths, so
     /// that folders come before what is in them.
     pub(super) fn dispatch(&mut self) -> Result<(), IndexError> {
+        loop {
+            self.wants_pass()?;
+            if !std::mem::take(&mut self.revived) {
+                return Ok(());
+            }
+            self.look_at_all_wants();
+        }
+    }
+
+    fn wants_pass(&mut self) -> Result<(), IndexError> {
         // Before the first look is complete, what lies here is not known yet.
         let session = self.session.as_ref().filter(|session| session.receives);
         let Some(session) = session.map(|session| session.id).filter(|_| self.scanned) else {
@@ -49,14 +63,28 @@ impl<S: Store> Engine<S> {
                         self.unlisted = true;
                         continue;
                     }
-                    Decision::Withhold => {
-                        self.withheld += 1;
-                        continue;
-                    }
+                    // A want that is no tombstone asks for something.
+                    Decision::Remove(_) => continue,
                     Decision::SetMetadata(entry) => (How::SetMetadata, entry),
                     Decision::Install(entry) => (How::Install, entry),
                     Decision::InstallKeepingOurs(entry) => (How::InstallKeepingOurs, entry),
                 };
+                if known
+                    .as_ref()
+                    .is_some_and(|known| known.entry.body == Body::Dir)
+                    && target.body != Body::Dir
+                {
+                    match self.inside(&path)? {
+                        Inside::Nothing => {}
+                        Inside::OnItsWay => continue,
+                        Inside::Stays => {
+                            if let Some(known) = known {
+                                self.revive(&mut changes, path, known)?;
+                            }
+                            continue;
+                        }
+                    }
+                }
                 let mut job = Job {
                     path: path.clone(),
                     known,
@@ -64,11 +92,11 @@ impl<S: Store> Engine<S> {
                     target,
                     how,
                     slot: 0,
+                    source: None,
                 };
                 let content = job.content();
                 if content.is_some_and(|(_, size)| size <= BLOCK_BYTES_MIN) {
-                    self.last_slot = self.last_slot.checked_add(1).unwrap_or(1);
-                    job.slot = self.last_slot;
+                    job.slot = self.next_slot();
                 }
                 let owned = owned_content(&job);
                 if owned.is_some_and(|id| self.contents.contains(&id)) {
@@ -76,9 +104,16 @@ impl<S: Store> Engine<S> {
                     // this part has one owner.
                     continue;
                 }
+                if let Some((id, size)) = content.filter(|(_, size)| *size > 0) {
+                    match self.source_here(&path, id, size)? {
+                        Here::Soon => continue,
+                        Here::At(source) => job.source = Some(source),
+                        Here::Nowhere => {}
+                    }
+                }
                 self.contents.extend(owned);
                 match content {
-                    Some((_, size)) if size > 0 => {
+                    Some((_, size)) if size > 0 && job.source.is_none() => {
                         self.in_flight.insert(path, Stage::Fetching(owned));
                         let job = Box::new(job);
                         self.actions.push(Action::Fetch { session, job });
@@ -88,10 +123,48 @@ impl<S: Store> Engine<S> {
                 }
             }
         }
+        self.unlisted |= self.revived;
         index.commit(&changes)
     }
 
-    fn hand_to_applier(&mut self, job: Job) {
+    /// Where this side has a content already: renamed, copied, or thrown away.
+    fn source_here(&self, path: &RelPath, id: ContentId, size: u64) -> Result<Here, IndexError> {
+        if self.not_here.contains(path) {
+            return Ok(Here::Nowhere);
+        }
+        if let Some((name, trashed)) = self.store.trashed_as(id)? {
+            return Ok(Here::At(Source::Trash(name, trashed)));
+        }
+        for other in self.store.paths_of(id, SOURCES_MAX)? {
+            let Some(record) = self.store.get(&other)?.filter(|_| other != *path) else {
+                continue;
+            };
+            let same = matches!(&record.entry.body, Body::File { id: had, size: len, .. }
+                if *had == id && *len == size);
+            if !same {
+                continue;
+            }
+            let may_go = self.guard.held.is_none() && !self.delayed.contains_key(&other);
+            if may_go && self.is_to_go(&other, &record.entry)? {
+                // From the trash it need not be copied.
+                return Ok(Here::Soon);
+            }
+            if let Some(stamp) = record
+                .stamp
+                .filter(|_| !self.in_flight.contains_key(&other))
+            {
+                return Ok(Here::At(Source::Path(other, stamp)));
+            }
+        }
+        Ok(Here::Nowhere)
+    }
+
+    pub(super) fn next_slot(&mut self) -> u32 {
+        self.last_slot = self.last_slot.checked_add(1).unwrap_or(1);
+        self.last_slot
+    }
+
+    pub(super) fn hand_to_applier(&mut self, job: Job) {
         let stage = Stage::Applying(owned_content(&job));
         self.in_flight.insert(job.path.clone(), stage);
         self.actions.push(Action::Apply(Box::new(job)));
@@ -157,9 +230,59 @@ impl<S: Store> Engine<S> {
             if let Some(id) = job.part() {
                 changes.push(Change::Forget { id });
             }
+            if let Some(Source::Trash(name, trashed)) = &job.source {
+                let name = name.clone();
+                changes.push(Change::Untrash { name: name.clone() });
+                if matches!(outcome, Outcome::NotHere) {
+                    // It lies there all the same, but not as what it seemed to be.
+                    let trashed = Trashed {
+                        id: None,
+                        ..trashed.clone()
+                    };
+                    changes.push(Change::Trash { name, trashed });
+                } else {
+                    self.guard.count_back();
+                }
+            }
             match outcome {
+                Outcome::NotHere => {
+                    self.not_here.insert(job.path.clone());
+                }
+                Outcome::NotEmpty => {
+                    self.actions.push(Action::LookAgain);
+                    self.delay(&job.path);
+                    let is_old = self.delayed.get(&job.path);
+                    if is_old.is_some_and(|delay| delay.pause >= NOT_EMPTY_TOLD) {
+                        let text = format!(
+                            "the peer deleted folder {}, which holds something that is not \
+                             synchronised; it stays until that is moved away",
+                            job.path
+                        );
+                        self.tell_problem(job.path.as_bytes(), text);
+                    }
+                }
+                Outcome::Removed(trashed) => {
+                    self.delayed.remove(&job.path);
+                    if let Some((name, trashed)) = trashed {
+                        changes.push(Change::Removed { name: name.clone() });
+                        changes.push(Change::Trash { name, trashed });
+                    }
+                    changes.push(Change::Put {
+                        path: job.path.clone(),
+                        entry: job.target.clone(),
+                        stamp: None,
+                    });
+                    doom_if_theirs(&mut changes, &job.path, &job.theirs);
+                    if index.want(&job.path)?.as_ref() == Some(&job.theirs) {
+                        changes.push(Change::Unwant {
+                            path: job.path.clone(),
+                        });
+                    }
+                    completed.push((job, None));
+                }
                 Outcome::Done { stamp, copy } => {
                     self.delayed.remove(&job.path);
+                    self.not_here.remove(&job.path);
                     changes.push(Change::Put {
                         path: job.path.clone(),
                         entry: job.target.clone(),
@@ -267,8 +390,26 @@ impl<S: Store> Engine<S> {
     pub(super) fn look_at_all_wants(&mut self) {
         self.cursor = None;
         self.at_end = false;
-        self.withheld = 0;
+        self.removal_cursor = None;
+        self.removals_at_end = false;
+        self.guard.is_stale = true;
     }
+}
+
+/// Other paths with the same content that are looked at.
+const SOURCES_MAX: usize = 8;
+
+/// A folder that is not empty is told of when it was tried for about this long.
+const NOT_EMPTY_TOLD: Duration = Duration::from_secs(3);
+
+/// Whether a content is on this side.
+enum Here {
+    /// There.
+    At(Source),
+    /// In the trash before long.
+    Soon,
+    /// As far as is known.
+    Nowhere,
 }
 
 /// The content of a job whose part no other job may have.

@@ -1,6 +1,6 @@
 //! Entries to and from the peer, by sequence number.
 
-use super::{Action, Engine, LISTINGS_MAX};
+use super::{Action, Engine, LISTINGS_MAX, News};
 use crate::entry::Entry;
 use crate::index::{Change, IndexError, Store};
 use crate::path::RelPath;
@@ -8,7 +8,30 @@ use crate::plan::{Decision, plan};
 use crate::record::Record;
 use crate::wire::message::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Message, WireEntry};
 
+/// If what the peer lists is a tombstone, and ours, as it will be in the store
+/// by then, is the same, it goes when the peer has heard of ours as well. Not
+/// before: with the one here forgotten, an older version that the peer still
+/// had would come back to life.
+pub(super) fn doom_if_theirs(changes: &mut Vec<Change>, path: &RelPath, theirs: &Entry) {
+    if theirs.is_deleted() {
+        changes.push(Change::Doom {
+            path: path.clone(),
+            version: theirs.version.clone(),
+        });
+    }
+}
+
 impl<S: Store> Engine<S> {
+    /// The peer has heard of all here up to this number.
+    pub(super) fn drop_tombstones(&mut self, upto: u64) -> Result<(), IndexError> {
+        // What comes early must not meet a path that is forgotten.
+        if self.scanned && self.store.is_any_doomed(upto)? {
+            self.store.commit(&[Change::Acked { upto }])?;
+            self.tell(News::Changed);
+        }
+        Ok(())
+    }
+
     pub(super) fn take_listing(
         &mut self,
         id: u64,
@@ -28,12 +51,18 @@ impl<S: Store> Engine<S> {
                 }
             };
             self.delayed.remove(&path);
+            self.not_here.remove(&path);
             let known = index.get(&path)?;
             let busy = self.in_flight.contains_key(&path);
             match plan(known.as_ref().map(|record| &record.entry), &theirs) {
-                Decision::Nothing if !busy => changes.push(Change::Unwant { path }),
+                Decision::Nothing if !busy => {
+                    // Ours is at least as new; is it known there as well?
+                    doom_if_theirs(&mut changes, &path, &theirs);
+                    changes.push(Change::Unwant { path });
+                }
                 Decision::Record(entry) if !busy => {
                     self.record(&mut changes, &path, known, entry);
+                    doom_if_theirs(&mut changes, &path, &theirs);
                     changes.push(Change::Unwant { path });
                 }
                 _ => changes.push(Change::Want {
@@ -49,8 +78,10 @@ impl<S: Store> Engine<S> {
         session.heard.upto = session.heard.upto.max(upto);
         session.heard_all = complete;
         changes.push(Change::Heard(session.heard));
-        index.commit(&changes)?;
+        let acknowledged_upto = session.acknowledged_upto;
         let session = session.id;
+        index.commit(&changes)?;
+        self.drop_tombstones(acknowledged_upto)?;
         let message = Message::Ack { upto };
         self.actions.push(Action::Say { session, message });
         self.unlisted = true;

@@ -7,9 +7,11 @@
 
 mod action;
 mod event;
+mod guard;
 mod jobs;
 mod listing;
 mod observe;
+mod removals;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use std::time::{Duration, Instant};
 
 pub use action::{Action, Doing, News};
 pub use event::Event;
+use guard::Guard;
+pub use guard::Held;
 
 use crate::entry::ContentId;
 use crate::index::{Change, Heard, IndexError, Store};
@@ -50,6 +54,7 @@ struct Session {
     /// The peer's listing is read to its end.
     heard_all: bool,
     listed_upto: u64,
+    acknowledged_upto: u64,
     told_all: bool,
     unacknowledged: VecDeque<u64>,
 }
@@ -77,7 +82,14 @@ pub struct Engine<S> {
     /// Wants up to here were looked at.
     cursor: Option<RelPath>,
     at_end: bool,
-    withheld: u64,
+    /// Removals from here on were looked at.
+    removal_cursor: Option<RelPath>,
+    removals_at_end: bool,
+    guard: Guard,
+    /// A folder stays that was to go; see `revive`.
+    revived: bool,
+    /// Paths whose content was looked for here in vain.
+    not_here: HashSet<RelPath>,
     /// The index has entries that may not be listed yet.
     unlisted: bool,
     cleaned: bool,
@@ -103,7 +115,11 @@ impl<S: Store> Engine<S> {
             delayed: HashMap::new(),
             cursor: None,
             at_end: false,
-            withheld: 0,
+            removal_cursor: None,
+            removals_at_end: false,
+            guard: Guard::default(),
+            revived: false,
+            not_here: HashSet::new(),
             unlisted: true,
             cleaned: false,
             early: VecDeque::new(),
@@ -123,6 +139,7 @@ impl<S: Store> Engine<S> {
             self.take(event)?;
         }
         self.wake_delayed();
+        self.dispatch_removals()?;
         self.dispatch()?;
         self.list()?;
         self.tell_doing()?;
@@ -138,6 +155,8 @@ impl<S: Store> Engine<S> {
                     for (session, message) in std::mem::take(&mut self.early) {
                         self.take_message(session, message)?;
                     }
+                    let acknowledged = self.session.as_ref().map(|known| known.acknowledged_upto);
+                    self.drop_tombstones(acknowledged.unwrap_or(0))?;
                 }
                 Ok(())
             }
@@ -174,6 +193,7 @@ impl<S: Store> Engine<S> {
                 result,
             } => self.take_fetched(session, *job, result),
             Event::Applied(results) => self.take_applied(results),
+            Event::Confirmed { ask, set } => self.confirm(ask, &set),
         }
     }
 
@@ -184,7 +204,7 @@ impl<S: Store> Engine<S> {
         peer_epoch: u64,
         have: Have,
     ) -> Result<(), IndexError> {
-        let store = &self.store;
+        let store = self.store.clone();
         let known = store.heard()?;
         let same = (known.replica, known.epoch) == (peer_replica, peer_epoch);
         let heard = Heard {
@@ -196,15 +216,20 @@ impl<S: Store> Engine<S> {
             // It lists everything again; what it no longer lists is no longer
             // to be had. Said together, so that a peer that comes back after another one
             // lists everything again as well.
-            store.commit(&[Change::UnwantAll, Change::Heard(heard)])?;
+            store.commit(&[Change::ForgetPeer, Change::Heard(heard)])?;
         }
         let ours = (have.replica, have.epoch) == (store.replica().0, store.epoch());
+        let acknowledged_upto = if ours { have.upto } else { 0 };
+        if same {
+            self.drop_tombstones(acknowledged_upto)?;
+        }
         let session = Session {
             id,
             receives: false,
             heard,
             heard_all: false,
-            listed_upto: if ours { have.upto } else { 0 },
+            listed_upto: acknowledged_upto,
+            acknowledged_upto,
             told_all: false,
             unacknowledged: VecDeque::new(),
         };
@@ -313,10 +338,13 @@ impl<S: Store> Engine<S> {
                 entries,
             } => self.take_listing(id, upto, complete, entries),
             Message::Ack { upto } => {
-                if let Some(session) = self.session.as_mut().filter(|session| session.id == id) {
-                    session.unacknowledged.retain(|listed| *listed > upto);
-                }
-                Ok(())
+                let Some(session) = self.session.as_mut().filter(|session| session.id == id) else {
+                    return Ok(());
+                };
+                session.unacknowledged.retain(|listed| *listed > upto);
+                let upto = upto.min(session.listed_upto).max(session.acknowledged_upto);
+                session.acknowledged_upto = upto;
+                self.drop_tombstones(upto)
             }
             Message::Hello(_) | Message::Ping | Message::Error { .. } => Ok(()),
         }
@@ -343,20 +371,17 @@ impl<S: Store> Engine<S> {
             connected: self.session.is_some(),
             exchanged,
             receiving: busy,
-            withheld: if self.at_end {
-                self.withheld
-            } else {
-                self.told.withheld
-            },
         };
         if doing != self.told {
             self.told = doing;
             self.tell(News::Doing(doing));
         }
-        let idle = exchanged && !busy && self.at_end && self.delayed.is_empty();
+        let at_end = self.at_end && self.removals_at_end;
+        let idle = exchanged && !busy && at_end && self.delayed.is_empty();
         if idle && !self.cleaned {
             let (_, wants) = self.store.counts()?;
-            if wants == self.withheld {
+            // What is held back may go without any part.
+            if wants == 0 || wants == self.store.removals()? {
                 self.actions.push(Action::RemoveAllParts);
             }
             self.cleaned = true;

@@ -1,8 +1,8 @@
 //! What the engine and those who change the share need of an index, so that
 //! a simulated one can stand in for the database.
 
-use super::{Change, Heard, Index, IndexError};
-use crate::entry::Entry;
+use super::{Change, Heard, Index, IndexError, Removal, Trashed};
+use crate::entry::{ContentId, Entry};
 use crate::part::PartId;
 use crate::path::RelPath;
 use crate::record::Record;
@@ -31,6 +31,34 @@ pub trait Store {
         after: Option<&RelPath>,
         count: usize,
     ) -> Result<Vec<(RelPath, Entry)>, IndexError>;
+    /// See [`Index::removals_before`].
+    fn removals_before(
+        &self,
+        before: Option<&RelPath>,
+        count: usize,
+    ) -> Result<Vec<(RelPath, Removal)>, IndexError>;
+    /// See [`Index::removals`].
+    fn removals(&self) -> Result<u64, IndexError>;
+    /// See [`Index::paths_of`].
+    fn paths_of(&self, id: ContentId, count: usize) -> Result<Vec<RelPath>, IndexError>;
+    /// See [`Index::is_wanted`].
+    fn is_wanted(&self, id: ContentId) -> Result<bool, IndexError>;
+    /// See [`Index::trashed_as`].
+    fn trashed_as(&self, id: ContentId) -> Result<Option<(Vec<u8>, Trashed)>, IndexError>;
+    /// See [`Index::trash_after`].
+    fn trash_after(
+        &self,
+        after: &[u8],
+        count: usize,
+    ) -> Result<Vec<(Vec<u8>, Trashed)>, IndexError>;
+    /// See [`Index::removing`].
+    fn removing(&self) -> Result<Vec<(Vec<u8>, RelPath)>, IndexError>;
+    /// See [`Index::seq`].
+    fn seq(&self) -> Result<u64, IndexError>;
+    /// See [`Index::live`].
+    fn live(&self) -> Result<u64, IndexError>;
+    /// See [`Index::is_any_doomed`].
+    fn is_any_doomed(&self, upto: u64) -> Result<bool, IndexError>;
     /// How many entries and how many wants there are.
     fn counts(&self) -> Result<(u64, u64), IndexError>;
     /// Up to `count` entries listed after sequence number `after`, oldest first.
@@ -78,6 +106,54 @@ impl Store for Index {
         count: usize,
     ) -> Result<Vec<(RelPath, Entry)>, IndexError> {
         Index::wants_after(self, after, count)
+    }
+
+    fn removals_before(
+        &self,
+        before: Option<&RelPath>,
+        count: usize,
+    ) -> Result<Vec<(RelPath, Removal)>, IndexError> {
+        Index::removals_before(self, before, count)
+    }
+
+    fn removals(&self) -> Result<u64, IndexError> {
+        Index::removals(self)
+    }
+
+    fn paths_of(&self, id: ContentId, count: usize) -> Result<Vec<RelPath>, IndexError> {
+        Index::paths_of(self, id, count)
+    }
+
+    fn is_wanted(&self, id: ContentId) -> Result<bool, IndexError> {
+        Index::is_wanted(self, id)
+    }
+
+    fn trashed_as(&self, id: ContentId) -> Result<Option<(Vec<u8>, Trashed)>, IndexError> {
+        Index::trashed_as(self, id)
+    }
+
+    fn trash_after(
+        &self,
+        after: &[u8],
+        count: usize,
+    ) -> Result<Vec<(Vec<u8>, Trashed)>, IndexError> {
+        Index::trash_after(self, after, count)
+    }
+
+    fn removing(&self) -> Result<Vec<(Vec<u8>, RelPath)>, IndexError> {
+        Index::removing(self)
+    }
+
+    fn seq(&self) -> Result<u64, IndexError> {
+        Index::seq(self)
+    }
+
+    fn live(&self) -> Result<u64, IndexError> {
+        Index::live(self)
+    }
+
+    fn is_any_doomed(&self, upto: u64) -> Result<bool, IndexError> {
+        Index::is_any_doomed(self, upto)
     }
 
     fn counts(&self) -> Result<(u64, u64), IndexError> {

@@ -5,9 +5,10 @@ mod settle;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
-pub use settle::{is_superseded, rescue, settle_intents};
+pub use settle::{is_superseded, rescue, settle_intents, settle_removing};
 
 use rustix::fs::{
     AtFlags, Dir, Mode, OFlags, RenameFlags, chmodat, openat, renameat_with, statat, unlinkat,
@@ -75,7 +76,7 @@ pub fn open_part(share: &Share, id: PartId) -> io::Result<File> {
             }
         }
         Ok(_) => {
-            set_aside(share, &name)?;
+            set_aside(share, share.parts(), name.as_bytes())?;
         }
     }
     let flags =
@@ -102,18 +103,18 @@ pub fn open_complete_part(share: &Share, id: PartId, size: u64) -> io::Result<Fi
 
 /// Gives what is not ours to remove another name beside the parts, under which
 /// nothing touches it any more; answers the name.
-fn set_aside(share: &Share, name: &str) -> io::Result<String> {
+fn set_aside(share: &Share, from: &OwnedFd, name: &[u8]) -> io::Result<String> {
     let parts = share.parts();
     for n in 0..10_000 {
         let aside = format!("{ASIDE}{n}");
-        match renameat_with(parts, name, parts, &aside, RenameFlags::NOREPLACE) {
+        match renameat_with(from, name, parts, &aside, RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(aside),
             Err(Errno::EXIST) => {}
             // A file system without the flag; nobody else makes names here.
             Err(Errno::INVAL | Errno::NOSYS) => {
                 let there = statat(parts, &aside, AtFlags::SYMLINK_NOFOLLOW);
                 if matches!(there, Err(Errno::NOENT)) {
-                    rustix::fs::renameat(parts, name, parts, &aside)?;
+                    rustix::fs::renameat(from, name, parts, &aside)?;
                     return Ok(aside);
                 }
             }
