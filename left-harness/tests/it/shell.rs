@@ -341,6 +341,30 @@ fn mistakes_say_what_to_do() {
 }
 
 #[test]
+fn programs_are_brought_into_a_standing_lab_and_run_there() {
+    for lab in labs() {
+        let place = Place::new();
+        let early = place.says(&["lab", "deploy", "--lab", lab]);
+        assert_eq!(early.code, 2, "{}", early.all());
+        assert!(early.stderr.contains("lab up"), "{}", early.all());
+        let standing = place.up(lab);
+        let ran = place.says(&["lab", "deploy", "--lab", lab]);
+        assert_eq!(ran.code, 0, "{}", ran.all());
+        let (said, code) = standing.ssh(0, "exec bin/left-[0-9a-f]* --version");
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.starts_with("left "), "{said}");
+        // A run deploys to the same folder, as the account of the hosts.
+        drop(standing);
+        let smoke = crate::bench::scenarios()
+            .join("smoke.toml")
+            .display()
+            .to_string();
+        let ran = place.says(&["run", "--out", "out", "--lab", lab, &smoke]);
+        assert_eq!(ran.code, 0, "{}", ran.all());
+    }
+}
+
+#[test]
 fn a_place_that_cannot_stand_in_a_configuration_spoils_no_run() {
     let place = Place::new();
     let scenario = crate::bench::scenarios()

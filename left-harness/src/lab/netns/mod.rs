@@ -13,6 +13,7 @@
 //! namespace, and the server runs in one below it as the user again. Root has the
 //! server run as an account that exists in the hosts only.
 
+mod account;
 mod gate;
 pub mod host;
 pub mod init;
@@ -46,10 +47,6 @@ pub const NAME: &str = "netns";
 
 /// The account in the hosts. The name is the host's own affair.
 pub const USER: &str = "left-harness";
-
-/// Its number where the harness is root: an unprivileged one in a range that neither
-/// distributions nor systemd give away (60578 to 61183).
-const ROOTS_ACCOUNT: u32 = 60_942;
 
 /// Where the program under test listens; each host has all ports to itself.
 const PORT: u16 = 21_000;
@@ -98,7 +95,7 @@ pub async fn up(
             hosts.len()
         );
     };
-    let account = account()?;
+    let account = account::choose()?;
     let sshd = needs::sshd();
     let sshd = sshd.context("there is no sshd (apt-get install openssh-server)")?;
     let client_key = Arc::new(keys::generate()?);
@@ -108,8 +105,7 @@ pub async fn up(
     for spec in hosts {
         let home = places::home(dir, &spec.name)?;
         if account.is_roots() {
-            std::os::unix::fs::chown(&home, Some(account.uid), Some(account.gid))
-                .with_context(|| format!("cannot give {} to the hosts", home.display()))?;
+            account::give(&home, account)?;
         }
         let key = keys::generate()?;
         orders.push(HostOrder {
@@ -218,32 +214,6 @@ pub async fn up(
 /// On the wire, which nobody else is on.
 fn address(index: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, 1 + index as u8)
-}
-
-/// Who the program under test runs as: never root.
-fn account() -> Result<Account> {
-    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    if !uid.is_root() {
-        return Ok(Account {
-            uid: uid.as_raw(),
-            gid: gid.as_raw(),
-            nested: true,
-        });
-    }
-    // Who has become root by sudo finds files of their own afterwards.
-    let number = |name: &str| -> Option<u32> {
-        let number = std::env::var(name).ok()?.parse().ok()?;
-        (number != 0).then_some(number)
-    };
-    let (uid, gid) = match (number("SUDO_UID"), number("SUDO_GID")) {
-        (Some(uid), Some(gid)) => (uid, gid),
-        _ => (ROOTS_ACCOUNT, ROOTS_ACCOUNT),
-    };
-    Ok(Account {
-        uid,
-        gid,
-        nested: false,
-    })
 }
 
 fn pem(key: &PrivateKey) -> Result<String> {
