@@ -53,6 +53,14 @@ pub(super) fn status(args: &StatusArgs) -> Result<u8> {
                     life(entry),
                     entry.since
                 ));
+                if entry.life() == Life::Alive
+                    && let [first, ..] = &entry.entrances()?[..]
+                {
+                    let (host, id) = (&first.host, &entry.id);
+                    say(&format!(
+                        "  `left-harness lab shell {host} --run {id}` enters it"
+                    ));
+                }
             }
             if hosts.is_empty() {
                 say(&format!("the {} lab has had no host yet", source.name()));
