@@ -97,6 +97,10 @@ fn status(args: &StatusArgs) -> ExitCode {
          received:  {} bytes\nsent:      {} bytes\n",
         status.received_bytes, status.sent_bytes,
     ));
+    let looked = ["initialization", "scanning", "termination"];
+    if !status.watching && !looked.contains(&state.as_str()) {
+        say("changes:   found by looking at everything in turn, not by watching\n");
+    }
     for problem in &status.problems {
         say(&format!(
             "problem:   {}\n",

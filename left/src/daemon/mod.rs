@@ -2,6 +2,7 @@
 
 mod again;
 mod error;
+mod looking;
 mod places;
 mod work;
 
@@ -20,8 +21,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 pub use again::begin_again;
 use again::{FAILED, expect_panics, wait_for_room};
 pub use error::DaemonError;
+use looking::Looking;
 use places::{open_events, refuse_log_inside, share_path};
-use work::{apply_all, scan_always};
+use work::apply_all;
 
 use crate::engine::{Engine, EngineContext, Event};
 use crate::events::Reporter;
@@ -35,6 +37,7 @@ use crate::status::{Status, write_status};
 use crate::transfer::blocks::ListCache;
 use crate::transfer::send::SendContext;
 use crate::version::ReplicaId;
+use crate::watcher::Watcher;
 use crate::wire::socket::listen;
 
 /// The status file is not written more often.
@@ -221,6 +224,7 @@ impl Daemon {
             alarm: Arc::new(alarm.try_clone()?),
         };
         let mut workers = Vec::new();
+        let watcher = Arc::new(Watcher::new(share.clone(), look_again.clone()));
 
         let context = EngineContext {
             share: share.clone(),
@@ -237,25 +241,34 @@ impl Daemon {
         })?);
         let (applier_share, applier_index, applied) =
             (share.clone(), index.clone(), events.clone());
+        let placing = watcher.clone();
         workers.push(spawn("applier", move || {
-            apply_all(&applier_share, &applier_index, &jobs_end, &applied)
+            apply_all(
+                &applier_share,
+                &applier_index,
+                &placing,
+                &jobs_end,
+                &applied,
+            )
         })?);
-        let mut scanner = Scanner::new(
+        let scanner = Scanner::new(
             share.clone(),
             index.clone(),
             lists.clone(),
             reporter.clone(),
             stop.clone(),
         );
-        let (scanner_share, scanner_stop, observed) = (share.clone(), stop.clone(), events.clone());
+        let looking = Looking {
+            scanner: scanner.watched_by(watcher.clone()),
+            share: share.clone(),
+            watcher,
+            reporter: reporter.clone(),
+            stop: stop.clone(),
+            look_again: look_again_end,
+            events: events.clone(),
+        };
         workers.push(spawn("scanner", move || {
-            if let Err(error) = scan_always(
-                &mut scanner,
-                &scanner_share,
-                &scanner_stop,
-                &look_again_end,
-                &observed,
-            ) {
+            if let Err(error) = looking.run() {
                 fail.with(error);
             }
         })?);
@@ -336,6 +349,7 @@ impl Daemon {
             peer: self.settings.peer.to_string(),
             connected: activity.connected,
             insecure: true,
+            watching: activity.watching,
             entries,
             wanted,
             withheld: activity.withheld,

@@ -5,11 +5,13 @@
 //! complete, error-free listing, and still is when asked for by name, counts
 //! as deleted. Unknown says nothing about itself or anything below.
 
+mod again;
 mod cursor;
+mod dirty;
 mod look;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ use rustix::fs::{Dir, fstat};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
+pub use again::Again;
 use cursor::{Cursor, skip_below};
 use look::{Look, QUIET_WAIT_MAX};
 
@@ -28,6 +31,7 @@ use crate::path::{RelPath, STATE_DIR, shown};
 use crate::record::{Record, Stamp};
 use crate::share::Share;
 use crate::transfer::blocks::ListCache;
+use crate::watcher::Watcher;
 
 /// Records read from the index at a time.
 const PAGE_RECORDS: usize = 512;
@@ -99,6 +103,19 @@ pub struct Scanner {
     gone_folders: Vec<(RelPath, Record)>,
     /// Processor time of the current scan that went into reading content.
     occupied: Duration,
+    /// Told before a folder is listed.
+    watcher: Option<Arc<Watcher>>,
+    again: Again,
+    /// Somebody else saw to it that the file looked at is quiet.
+    is_quiet: bool,
+}
+
+/// Which folders a walk goes down into.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Into {
+    All,
+    /// Of the others, what changes in them is known already.
+    Unwatched,
 }
 
 struct Restless {
@@ -138,29 +155,70 @@ impl Scanner {
             batch_since: Instant::now(),
             gone_folders: Vec::new(),
             occupied: Duration::ZERO,
+            watcher: None,
+            again: Again::default(),
+            is_quiet: false,
         }
+    }
+
+    /// Lets `watcher` watch each folder before it is listed.
+    pub fn watched_by(mut self, watcher: Arc<Watcher>) -> Self {
+        self.watcher = Some(watcher);
+        self
+    }
+
+    /// What has to be looked at again although nothing tells of it.
+    pub fn take_again(&mut self) -> Again {
+        std::mem::take(&mut self.again)
     }
 
     /// Looks at everything once.
     pub fn scan(&mut self, sink: Sink<'_>) -> Result<ScanEnd, IndexError> {
+        let began = self.begin();
+        self.is_quiet = false;
+        if let Some(top) = self.list(None)
+            && self.walk(top, Into::All, sink)?.is_err()
+        {
+            return Ok(ScanEnd::Stopped);
+        }
+        Ok(self.end(began, sink))
+    }
+
+    fn begin(&mut self) -> Duration {
         self.restless
             .retain(|_, restless| restless.first_seen.elapsed() < QUIET_WAIT_MAX * 2);
         self.batch.clear();
         self.gone_folders.clear();
+        self.again = Again::default();
         self.occupied = Duration::ZERO;
-        let began = thread_time();
-        let mut cursor = Cursor::default();
-        let mut restless = false;
-        let mut levels = Vec::new();
-        if let Some(level) = self.list(None) {
-            levels.push(level);
-        } else {
-            let walked = thread_time().saturating_sub(began);
-            return Ok(ScanEnd::Complete { restless, walked });
+        thread_time()
+    }
+
+    fn end(&mut self, began: Duration, sink: Sink<'_>) -> ScanEnd {
+        match self.hand_over(sink) {
+            Ok(()) => ScanEnd::Complete {
+                restless: self.again.restless,
+                walked: thread_time()
+                    .saturating_sub(began)
+                    .saturating_sub(self.occupied),
+            },
+            Err(()) => ScanEnd::Stopped,
         }
+    }
+
+    /// Looks at everything in a listed folder, in step with the index; the
+    /// inner `Err` says that it was stopped.
+    fn walk(
+        &mut self,
+        top: Level,
+        into: Into,
+        sink: Sink<'_>,
+    ) -> Result<Result<(), ()>, IndexError> {
+        let mut cursor = Cursor::below(top.path.clone());
+        let mut levels = vec![top];
         while let Some(level) = levels.last_mut() {
             if self.stop.load(Ordering::Relaxed) {
-                return Ok(ScanEnd::Stopped);
+                return Ok(Err(()));
             }
             let Some(name) = level.names.next() else {
                 levels.pop();
@@ -181,24 +239,16 @@ impl Scanner {
             let record = self.advance(&mut cursor, &path)?;
             match self.look(level, &path, record.as_ref()) {
                 Look::Same | Look::Gone => {}
-                Look::Restless => restless = true,
-                Look::Differs(seen) => {
-                    let compared_with = record.as_ref().map(|record| record.seq);
-                    self.batch.push(Observation {
-                        path: path.clone(),
-                        compared_with,
-                        seen,
-                    });
-                }
+                Look::Restless => self.again.restless(path),
+                Look::Differs(seen) => self.observe(path, record.as_ref(), seen),
                 Look::Unknown => skip_below(&mut cursor, &self.index, &path)?,
                 Look::Folder(seen) => {
                     if let Some(seen) = seen {
-                        let compared_with = record.as_ref().map(|record| record.seq);
-                        self.batch.push(Observation {
-                            path: path.clone(),
-                            compared_with,
-                            seen,
-                        });
+                        self.observe(path.clone(), record.as_ref(), seen);
+                    }
+                    if into == Into::Unwatched && self.is_watched(&path) {
+                        skip_below(&mut cursor, &self.index, &path)?;
+                        continue;
                     }
                     match self.list(Some(&path)) {
                         Some(below) => {
@@ -212,28 +262,49 @@ impl Scanner {
                     }
                 }
             }
-            let due =
-                self.batch.len() >= BATCH_OBSERVATIONS || self.batch_since.elapsed() >= BATCH_AGE;
-            if due && self.hand_over(sink).is_err() {
-                return Ok(ScanEnd::Stopped);
+            if self.hand_over_if_due(sink).is_err() {
+                return Ok(Err(()));
             }
         }
+        self.note_rest_absent(&mut cursor, sink)
+    }
+
+    /// Everything the cursor still has is absent.
+    fn note_rest_absent(
+        &mut self,
+        cursor: &mut Cursor,
+        sink: Sink<'_>,
+    ) -> Result<Result<(), ()>, IndexError> {
         while let Some((path, record)) = {
             cursor.front(&self.index)?;
             cursor.pop()
         } {
             self.note_absent(&path, &record);
+            if self.hand_over_if_due(sink).is_err() {
+                return Ok(Err(()));
+            }
         }
         self.tell_gone_folders(None);
-        match self.hand_over(sink) {
-            Ok(()) => {
-                let walked = thread_time()
-                    .saturating_sub(began)
-                    .saturating_sub(self.occupied);
-                Ok(ScanEnd::Complete { restless, walked })
-            }
-            Err(()) => Ok(ScanEnd::Stopped),
-        }
+        Ok(Ok(()))
+    }
+
+    fn observe(&mut self, path: RelPath, record: Option<&Record>, seen: Seen) {
+        self.again.told(&path);
+        self.batch.push(Observation {
+            path,
+            compared_with: record.map(|record| record.seq),
+            seen,
+        });
+    }
+
+    fn is_watched(&self, path: &RelPath) -> bool {
+        let watcher = self.watcher.as_ref();
+        watcher.is_some_and(|watcher| watcher.is_watched(path))
+    }
+
+    fn hand_over_if_due(&mut self, sink: Sink<'_>) -> Result<(), ()> {
+        let due = self.batch.len() >= BATCH_OBSERVATIONS || self.batch_since.elapsed() >= BATCH_AGE;
+        if due { self.hand_over(sink) } else { Ok(()) }
     }
 
     fn hand_over(&mut self, sink: Sink<'_>) -> Result<(), ()> {
@@ -294,20 +365,19 @@ impl Scanner {
         // It may have been put in place after its folder was listed.
         let asked = self.share.stat(path);
         if matches!(asked, Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) {
-            self.batch.push(Observation {
-                path: path.clone(),
-                compared_with: Some(record.seq),
-                seen: Seen::Absent,
-            });
+            self.observe(path.clone(), Some(record), Seen::Absent);
         }
     }
 
     /// The sorted names in a folder; `None` when they are not all known.
-    fn list(&self, path: Option<&RelPath>) -> Option<Level> {
+    fn list(&mut self, path: Option<&RelPath>) -> Option<Level> {
         let about = path.map_or(&b"."[..], |path| path.as_bytes());
         let listed = self.share.open_dir(path).and_then(|folder| {
             if self.share.is_foreign(&fstat(&folder)?) {
                 return Err(Errno::XDEV);
+            }
+            if let Some(watcher) = &self.watcher {
+                watcher.watch(path, folder.as_fd());
             }
             let mut names: Vec<Box<[u8]>> = Vec::new();
             for item in Dir::read_from(&folder)? {
@@ -331,7 +401,7 @@ impl Scanner {
                 })
             }
             // It vanished since its parent was listed; the next scan tells.
-            Err(Errno::NOENT) => None,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
             Err(Errno::XDEV) => {
                 self.reporter.problem(
                     about,
@@ -341,6 +411,12 @@ impl Scanner {
             }
             Err(errno) => {
                 let why = std::io::Error::from(errno);
+                if let (Some(watcher), Some(path)) = (&self.watcher, path) {
+                    // Once it can be read, it is walked to its end.
+                    watcher.unwatch(path);
+                }
+                self.again.everything |= path.is_none();
+                path.into_iter().for_each(|path| self.again.told(path));
                 self.reporter.problem(about, &format!("cannot list folder {}: {why}; nothing in it is synchronised until it can be read", shown(about)));
                 None
             }
