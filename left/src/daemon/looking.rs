@@ -201,7 +201,9 @@ impl Looking {
                 full
             }
         };
-        plan.full_due = Instant::now() + rest;
+        let now = Instant::now();
+        plan.full_due = now + rest;
+        plan.marked_after = now + walked * MARKED_REST_FACTOR;
         Ok(Ok(()))
     }
 

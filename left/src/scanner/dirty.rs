@@ -84,7 +84,10 @@ impl Scanner {
             }
             match look {
                 Look::Same => {}
-                Look::Gone => gone.push((*path, record)),
+                Look::Gone => {
+                    self.reporter.solved(path.as_bytes());
+                    gone.push((*path, record));
+                }
                 Look::Restless => self.again.restless((*path).clone()),
                 Look::Differs(seen) => {
                     self.observe((*path).clone(), record.as_ref(), seen);

@@ -1,5 +1,6 @@
 //! Real `left` processes on loopback, looked at from the outside.
 
+mod measure;
 mod modify;
 mod pair;
 mod refusals;
@@ -7,3 +8,4 @@ mod resume;
 mod stress;
 mod sync;
 mod trouble;
+mod watch;
