@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::DaemonError;
+use super::{DaemonError, Input};
 use crate::engine::Event;
 use crate::events::Reporter;
 use crate::path::shown;
@@ -65,9 +65,9 @@ pub(super) struct Looking {
     pub(super) watcher: Arc<Watcher>,
     pub(super) reporter: Arc<Reporter>,
     pub(super) stop: Arc<AtomicBool>,
-    /// Woken by the watcher, and by the engine when it wants a look soon.
-    pub(super) look_again: Receiver<()>,
-    pub(super) events: SyncSender<Event>,
+    /// The watcher's, for when there is something to do.
+    pub(super) woken: Receiver<()>,
+    pub(super) inputs: SyncSender<Input>,
 }
 
 /// When what is to be done.
@@ -144,7 +144,7 @@ impl Looking {
         plan: &mut Plan,
         marks: &[Mark],
     ) -> Result<Result<(), Ended>, DaemonError> {
-        let end = self.scanner.scan_dirty(marks, &mut sink(&self.events))?;
+        let end = self.scanner.scan_dirty(marks, &mut sink(&self.inputs))?;
         let ScanEnd::Complete { walked, .. } = end else {
             return Ok(Err(Ended));
         };
@@ -166,7 +166,7 @@ impl Looking {
                 Err(trouble) => self.stop_watching(plan, trouble),
             }
         }
-        let end = self.scanner.scan(&mut sink(&self.events))?;
+        let end = self.scanner.scan(&mut sink(&self.inputs))?;
         let ScanEnd::Complete { restless, walked } = end else {
             return Ok(Err(Ended));
         };
@@ -182,7 +182,7 @@ impl Looking {
         // What is not read yet would be fetched though it is here.
         if plan.scanned || !restless || plan.began.elapsed() >= RESTLESS_AT_START_MAX {
             plan.scanned = true;
-            if self.events.send(Event::Scanned).is_err() {
+            if self.inputs.send(Input::Event(Event::Scanned)).is_err() {
                 return Ok(Err(Ended));
             }
         }
@@ -246,25 +246,26 @@ impl Looking {
             until = until.min(due.max(plan.marked_after));
         }
         match self
-            .look_again
+            .woken
             .recv_timeout(until.saturating_duration_since(now))
         {
-            Ok(()) if self.watcher.take_woken() => Ok(()),
-            Ok(()) => {
-                let now = Instant::now();
-                if plan.watching_since.is_some() {
-                    self.watcher.hasten(now);
-                } else {
-                    plan.full_due = now;
-                }
-                Ok(())
-            }
-            Err(RecvTimeoutError::Timeout) => Ok(()),
-            Err(RecvTimeoutError::Disconnected) => Err(Ended),
+            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(Ended),
         }
+        if self.watcher.take_asked() {
+            let now = Instant::now();
+            match plan.watching_since {
+                Some(_) => self.watcher.hasten(now),
+                None => plan.full_due = now,
+            }
+        }
+        Ok(())
     }
 }
 
-fn sink(events: &SyncSender<Event>) -> impl FnMut(Vec<Observation>) -> Result<(), ()> {
-    |observations| events.send(Event::Observed(observations)).map_err(|_| ())
+fn sink(inputs: &SyncSender<Input>) -> impl FnMut(Vec<Observation>) -> Result<(), ()> {
+    |observations| {
+        let observed = Input::Event(Event::Observed(observations));
+        inputs.send(observed).map_err(|_| ())
+    }
 }

@@ -12,6 +12,9 @@ use crate::path::RelPath;
 use crate::record::Record;
 use crate::watcher::Mark;
 
+/// A name that was not found, and what is known of it.
+type Gone<'a> = (&'a RelPath, Option<Record>);
+
 impl Scanner {
     /// Looks at what is marked. Folders that nobody watches yet are walked to
     /// their end; the others make marks of their own.
@@ -33,20 +36,30 @@ impl Scanner {
                 }
             }
         }
-        for (folder, paths) in by_folder {
-            if self.scan_names(folder.as_ref(), &paths, sink)?.is_err() {
+        // What is gone is told of last: where it went to is known by then.
+        let mut gone = Vec::new();
+        for (folder, paths) in &by_folder {
+            match self.scan_names(folder.as_ref(), paths, sink)? {
+                Ok(of_folder) => gone.push((folder.as_ref(), of_folder)),
+                Err(()) => return Ok(ScanEnd::Stopped),
+            }
+        }
+        for (folder, gone) in gone {
+            if self.note_gone(folder, gone, sink)?.is_err() {
                 return Ok(ScanEnd::Stopped);
             }
         }
         Ok(self.end(began, sink))
     }
 
-    fn scan_names(
+    /// Which of the names are gone; all else is told.
+    fn scan_names<'a>(
         &mut self,
         folder: Option<&RelPath>,
-        paths: &[&RelPath],
+        paths: &[&'a RelPath],
         sink: Sink<'_>,
-    ) -> Result<Result<(), ()>, IndexError> {
+    ) -> Result<Result<Vec<Gone<'a>>, ()>, IndexError> {
+        let mut gone = Vec::new();
         let opened = match self.share.open_dir(folder) {
             Ok(opened) => opened,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
@@ -55,14 +68,14 @@ impl Scanner {
                 if let Some(folder) = folder {
                     self.again.told(folder);
                 }
-                return Ok(Ok(()));
+                return Ok(Ok(gone));
             }
             Err(_) => {
                 // Tells why, and nothing of what is in it.
                 if self.list(folder).is_some() {
                     paths.iter().for_each(|path| self.again.told(path));
                 }
-                return Ok(Ok(()));
+                return Ok(Ok(gone));
             }
         };
         let mut level = Level {
@@ -70,7 +83,6 @@ impl Scanner {
             folder: Some(opened),
             names: Vec::new().into_iter(),
         };
-        let mut gone = Vec::new();
         for path in paths {
             self.is_quiet = true;
             let record = self.index.get(path)?;
@@ -110,15 +122,14 @@ impl Scanner {
                 return Ok(Err(()));
             }
         }
-        drop(level);
-        self.note_gone(folder, gone, sink)
+        Ok(Ok(gone))
     }
 
     /// Only what is not in the complete list of its folder either is absent.
     fn note_gone(
         &mut self,
         folder: Option<&RelPath>,
-        mut gone: Vec<(&RelPath, Option<Record>)>,
+        mut gone: Vec<Gone<'_>>,
         sink: Sink<'_>,
     ) -> Result<Result<(), ()>, IndexError> {
         let mut unheard = Ok(());

@@ -53,12 +53,12 @@ pub enum Mark {
 /// What happened to a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Happened {
-    /// It is complete: closed after writing, moved here, a folder made, its
-    /// metadata changed.
+    /// It is complete: closed after writing, moved here or away, a folder made,
+    /// its metadata changed.
     Complete,
     /// Somebody is at it and will be for a while.
     Writing,
-    /// It went away; a save by way of a rename brings it back at once.
+    /// It was removed; some programs do that just before they write it anew.
     Gone,
 }
 

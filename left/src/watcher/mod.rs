@@ -56,8 +56,8 @@ pub struct Watcher {
 struct Shared {
     state: Mutex<State>,
     wake: SyncSender<()>,
-    /// It was woken because of marks.
-    woken: AtomicBool,
+    /// The engine wants a look soon.
+    asked: AtomicBool,
 }
 
 #[derive(Default)]
@@ -84,7 +84,7 @@ impl Watcher {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 wake,
-                woken: AtomicBool::new(false),
+                asked: AtomicBool::new(false),
             }),
             running: Mutex::new(None),
             watches_max: usize::MAX,
@@ -221,9 +221,15 @@ impl Watcher {
         }
     }
 
-    /// Whether it was this watcher who woke whoever looks; asked once.
-    pub fn take_woken(&self) -> bool {
-        self.shared.woken.swap(false, Ordering::Relaxed)
+    /// Whoever was told of something wants it looked at again soon.
+    pub fn ask(&self) {
+        self.shared.asked.store(true, Ordering::Relaxed);
+        self.shared.wake();
+    }
+
+    /// Whether somebody asked; asked once.
+    pub fn take_asked(&self) -> bool {
+        self.shared.asked.swap(false, Ordering::Relaxed)
     }
 
     /// What was told of can be looked at again.
@@ -261,7 +267,6 @@ impl Shared {
 
     /// Whoever looks is woken; one that is at work comes back by itself.
     fn wake(&self) {
-        self.woken.store(true, Ordering::Relaxed);
         let _ = self.wake.try_send(());
     }
 

@@ -116,11 +116,16 @@ impl super::State {
             let known = self.table.find(Some(&path));
             forgotten = known.map(|wd| self.table.forget(wd)).unwrap_or_default();
         }
-        let happened = if what.intersects(gone) {
+        let complete = ReadFlags::CLOSE_WRITE
+            | ReadFlags::MOVED_FROM
+            | ReadFlags::MOVED_TO
+            | ReadFlags::ATTRIB;
+        let happened = if what.intersects(complete) {
+            // What was moved is told of together with where it went.
+            Happened::Complete
+        } else if what.contains(ReadFlags::DELETE) {
             Happened::Gone
-        } else if is_folder
-            || what.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO | ReadFlags::ATTRIB)
-        {
+        } else if is_folder {
             Happened::Complete
         } else {
             Happened::Writing
