@@ -1,6 +1,7 @@
 //! Looks at what is marked and at nothing else, by the same rules.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 
@@ -118,7 +119,7 @@ impl Scanner {
                     }
                 }
             }
-            if self.hand_over_if_due(sink).is_err() {
+            if self.stop.load(Ordering::Relaxed) || self.hand_over_if_due(sink).is_err() {
                 return Ok(Err(()));
             }
         }

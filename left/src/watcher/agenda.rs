@@ -17,6 +17,13 @@ const GATHER: Duration = Duration::from_millis(4);
 const QUIET_FIRST: Duration = Duration::from_millis(20);
 const QUIET_MAX: Duration = Duration::from_secs(2);
 
+/// Removals are looked at together, when there was none for this long, but at
+/// last after that. Nobody waits for a removal; but some programs remove a file
+/// just before they write it anew, and whether many of them may be a mistake is
+/// best judged of all at once.
+const REMOVALS_QUIET: Duration = Duration::from_millis(50);
+const REMOVALS_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// A file that is never quiet is looked at after this time all the same.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -38,9 +45,6 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// fill the memory.
 const MARKS_MAX: usize = 8192;
 
-/// Marks handed out at once, so that whoever looks comes back soon.
-const MARKS_AT_ONCE: usize = 1024;
-
 /// Something to look at. The order is that of paths.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mark {
@@ -53,12 +57,12 @@ pub enum Mark {
 /// What happened to a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Happened {
-    /// It is complete: closed after writing, moved here or away, a folder made,
-    /// its metadata changed.
+    /// It is complete: closed after writing, moved to another name or here, a
+    /// folder made, its metadata changed.
     Complete,
     /// Somebody is at it and will be for a while.
     Writing,
-    /// It was removed; some programs do that just before they write it anew.
+    /// It was removed.
     Gone,
 }
 
@@ -68,6 +72,8 @@ pub struct Agenda {
     marks: BTreeMap<Mark, Wait>,
     /// Paths that this program itself is changing.
     held: HashSet<RelPath>,
+    /// The first and the last removal that was not looked at yet.
+    removals: Option<(Instant, Instant)>,
     /// There were more marks than are kept.
     everything: bool,
 }
@@ -82,6 +88,8 @@ struct Wait {
     looked: Option<Instant>,
     /// That was a short while before `since`.
     again: bool,
+    /// What happened last was that it went.
+    gone: bool,
     pause: Duration,
     recheck: Duration,
 }
@@ -90,7 +98,12 @@ impl Agenda {
     /// Takes note of an event at `path`.
     pub fn note(&mut self, path: RelPath, happened: Happened, now: Instant) {
         self.make_room(now);
+        let gone = happened == Happened::Gone;
+        if gone {
+            self.removals.get_or_insert((now, now)).1 = now;
+        }
         let wait = self.wait(Mark::Name(path));
+        wait.gone = gone;
         let since = match wait.since {
             Some(since) => since,
             None => {
@@ -103,7 +116,8 @@ impl Agenda {
         };
         let pause = match happened {
             Happened::Complete if !wait.again => GATHER,
-            Happened::Complete | Happened::Writing | Happened::Gone => wait.pause,
+            Happened::Complete | Happened::Writing => wait.pause,
+            Happened::Gone => REMOVALS_QUIET,
         };
         wait.due = Some((now + pause).min(since + WAIT_MAX));
     }
@@ -145,6 +159,7 @@ impl Agenda {
     /// Everything is looked at anyway.
     pub fn forget_marks(&mut self) {
         self.everything = false;
+        self.removals = None;
         self.marks.clear();
     }
 
@@ -171,23 +186,26 @@ impl Agenda {
 
     /// When something is due next.
     pub fn next_due(&self) -> Option<Instant> {
+        let removals = self.removals_due();
         self.marks
             .iter()
-            .filter(|(mark, _)| !self.is_held(mark))
-            .filter_map(|(_, wait)| wait.due)
+            .filter(|(mark, _)| !is_held(&self.held, mark))
+            .filter_map(|(_, wait)| wait.due(removals))
             .min()
     }
 
     /// What is to be looked at now, in the order of paths.
     pub fn take_due(&mut self, now: Instant) -> Vec<Mark> {
         let mut taken = Vec::new();
+        let removals = self.removals_due();
+        self.removals
+            .take_if(|_| removals.is_some_and(|due| due <= now));
         let held = &self.held;
         self.marks.retain(|mark, wait| {
-            let Some(due) = wait.due else {
+            let Some(due) = wait.due(removals) else {
                 return !wait.is_old(now);
             };
-            let is_held = matches!(mark, Mark::Name(path) if held.contains(path));
-            if due > now || is_held || taken.len() >= MARKS_AT_ONCE {
+            if due > now || is_held(held, mark) {
                 return true;
             }
             taken.push(mark.clone());
@@ -209,13 +227,15 @@ impl Agenda {
             since: None,
             looked: None,
             again: false,
+            gone: false,
             pause: QUIET_FIRST,
             recheck: RECHECK_FIRST,
         })
     }
 
-    fn is_held(&self, mark: &Mark) -> bool {
-        matches!(mark, Mark::Name(path) if self.held.contains(path))
+    fn removals_due(&self) -> Option<Instant> {
+        let (first, last) = self.removals?;
+        Some((last + REMOVALS_QUIET).min(first + REMOVALS_WAIT_MAX))
     }
 
     fn make_room(&mut self, now: Instant) {
@@ -246,7 +266,17 @@ impl Agenda {
     }
 }
 
+fn is_held(held: &HashSet<RelPath>, mark: &Mark) -> bool {
+    matches!(mark, Mark::Name(path) if held.contains(path))
+}
+
 impl Wait {
+    /// When to look, if removals are due at that time.
+    fn due(&self, removals: Option<Instant>) -> Option<Instant> {
+        self.due
+            .map(|due| removals.filter(|_| self.gone).unwrap_or(due))
+    }
+
     /// Whether the last look is too long ago to say anything.
     fn is_old(&self, now: Instant) -> bool {
         self.looked
@@ -326,6 +356,31 @@ mod tests {
             (29_950..35_000).contains(looks.last().unwrap()),
             "{looks:?}"
         );
+    }
+
+    #[test]
+    fn removals_are_looked_at_together() {
+        let start = Instant::now();
+        let mut agenda = Agenda::default();
+        for n in 0..60 {
+            let now = start + ms(n);
+            agenda.note(path(&format!("f{n}")), Happened::Gone, now);
+            assert!(agenda.take_due(now).is_empty());
+        }
+        // One that is written anew is no removal.
+        agenda.note(path("f7"), Happened::Writing, start + ms(60));
+        agenda.note(path("f7"), Happened::Complete, start + ms(61));
+        assert_eq!(agenda.take_due(start + ms(65)), [name("f7")]);
+        let due = agenda.next_due().unwrap();
+        assert_eq!(due, start + ms(59) + REMOVALS_QUIET);
+        assert_eq!(agenda.take_due(due).len(), 59);
+        assert_eq!(agenda.next_due(), None);
+        // But one after the other without end are not waited for.
+        let removals: Vec<_> = (0..3000)
+            .step_by(30)
+            .map(|at| (at, Happened::Gone))
+            .collect();
+        assert_eq!(looks(&removals, 3500), [1000, 2020, 3020]);
     }
 
     #[test]

@@ -64,6 +64,8 @@ struct Shared {
 struct State {
     table: Table,
     agenda: Agenda,
+    /// What moved away a moment ago, and the number of that move.
+    moving: Option<(u32, RelPath)>,
     /// Why watching does not work, since it was begun last.
     trouble: Option<Trouble>,
 }
@@ -122,6 +124,7 @@ impl Watcher {
         let mut state = self.shared.lock();
         state.table = Table::default();
         state.agenda.forget_marks();
+        state.moving = None;
         state.trouble = None;
     }
 

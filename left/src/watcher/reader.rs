@@ -76,7 +76,7 @@ fn read_some(
             return Err(Trouble::Overflow);
         }
         let name = event.file_name().map(|name| name.to_bytes());
-        let forgotten = state.take(event.wd(), event.events(), name, now);
+        let forgotten = state.take((event.wd(), event.events(), event.cookie()), name, now);
         for wd in forgotten {
             // It may be gone already.
             let _ = inotify::remove_watch(instance, wd);
@@ -89,7 +89,12 @@ fn read_some(
 
 impl super::State {
     /// Marks what an event is about. What is returned is no longer watched.
-    fn take(&mut self, wd: Wd, what: ReadFlags, name: Option<&[u8]>, now: Instant) -> Vec<Wd> {
+    fn take(
+        &mut self,
+        (wd, what, cookie): (Wd, ReadFlags, u32),
+        name: Option<&[u8]>,
+        now: Instant,
+    ) -> Vec<Wd> {
         // Of a watch that was given up: what it was of has a mark already.
         let Some(folder) = self.table.path(wd) else {
             return Vec::new();
@@ -116,20 +121,25 @@ impl super::State {
             let known = self.table.find(Some(&path));
             forgotten = known.map(|wd| self.table.forget(wd)).unwrap_or_default();
         }
-        let complete = ReadFlags::CLOSE_WRITE
-            | ReadFlags::MOVED_FROM
-            | ReadFlags::MOVED_TO
-            | ReadFlags::ATTRIB;
-        let happened = if what.intersects(complete) {
-            // What was moved is told of together with where it went.
-            Happened::Complete
-        } else if what.contains(ReadFlags::DELETE) {
+        let complete = ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO | ReadFlags::ATTRIB;
+        let happened = if what.intersects(gone) {
             Happened::Gone
-        } else if is_folder {
+        } else if is_folder || what.intersects(complete) {
             Happened::Complete
         } else {
             Happened::Writing
         };
+        // What was moved within the share is looked at together with where it
+        // went; the other end of a move has the same number and follows at once.
+        let left_behind = self.moving.take();
+        if what.contains(ReadFlags::MOVED_FROM) {
+            self.moving = Some((cookie, path.clone()));
+        } else if let Some((moved, from)) = left_behind
+            && what.contains(ReadFlags::MOVED_TO)
+            && moved == cookie
+        {
+            self.agenda.note(from, Happened::Complete, now);
+        }
         self.agenda.note(path, happened, now);
         forgotten
     }
