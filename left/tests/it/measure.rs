@@ -26,7 +26,8 @@ pub fn cpu_time(pid: u32) -> Duration {
         .sum()
 }
 
-fn resident_kib(pid: u32) -> u64 {
+/// The memory that a process has in use.
+pub fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
         .lines()

@@ -201,6 +201,57 @@ fn src_hot_log_starves_nobody_and_is_the_same_soon_after_it_ends() {
 }
 
 #[test]
+fn watch_storm_starves_nobody_and_memory_stays_flat() {
+    let pair = Pair::started();
+    let storm_at = pair.a.share.join("storm");
+    std::fs::create_dir(&storm_at).unwrap();
+    pair.wait("it arrived", || pair.b.share.join("storm").exists());
+    pair.settle();
+    let before = crate::measure::resident_kib(pair.a.pid());
+    let storm = std::thread::spawn(move || {
+        let until = Instant::now() + Duration::from_secs(6);
+        let mut events = 0;
+        for n in 0.. {
+            let path = storm_at.join(format!("f{}", n % 300));
+            // Made or cut, written, closed; and gone now and then.
+            std::fs::write(&path, n.to_string()).unwrap();
+            events += 3;
+            if n % 50 == 0 {
+                std::fs::remove_file(&path).unwrap();
+                events += 1;
+            }
+            // Some ten thousand a second, and not all there can be.
+            if n % 100 == 99 {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            if Instant::now() > until {
+                break;
+            }
+        }
+        events
+    });
+    for n in 0..5 {
+        let name = format!("other{n}");
+        pair.b.write(&name, b"other");
+        pair.wait("another one arrives meanwhile", || {
+            pair.a.share.join(&name).exists()
+        });
+        let name = format!("another{n}");
+        pair.a.write(&name, b"other");
+        pair.wait("another one arrives meanwhile", || {
+            pair.b.share.join(&name).exists()
+        });
+    }
+    let waited = storm.is_finished();
+    let events = storm.join().unwrap();
+    let after = crate::measure::resident_kib(pair.a.pid());
+    eprintln!("{events} events in 6 s; resident {before} KiB before, {after} KiB after");
+    assert!(!waited, "the others waited for the storm");
+    assert!(after < before + 8 * 1024, "{before} KiB became {after} KiB");
+    pair.settle();
+}
+
+#[test]
 fn what_is_received_makes_no_echo() {
     let pair = Pair::started();
     for n in 0..300 {
