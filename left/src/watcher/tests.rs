@@ -80,6 +80,7 @@ impl Place {
         assert!(matches!(end.unwrap(), ScanEnd::Complete { .. }));
         let again = self.scanner.take_again();
         self.watcher.look_again(again.paths, Instant::now());
+        let mut changes = Vec::new();
         for Observation { path, seen, .. } in found {
             let (body, mode, stamp) = match seen {
                 Seen::Present { body, mode, stamp } => (body, mode, Some(stamp)),
@@ -92,9 +93,9 @@ impl Place {
                 mode,
                 version,
             };
-            let change = Change::Put { path, entry, stamp };
-            self.index.commit(&[change]).unwrap();
+            changes.push(Change::Put { path, entry, stamp });
         }
+        self.index.commit(&changes).unwrap();
     }
 
     /// Looks at what is marked until the index is as the disk, and nothing is
@@ -225,6 +226,35 @@ fn watch_mkdir_race_what_is_in_a_new_folder_at_once_is_not_missed() {
     }
     place.settle();
     assert_eq!(place.known().len(), 60 * 11);
+}
+
+#[test]
+fn watch_mkdir_race_what_appears_while_its_folder_is_listed_is_not_missed() {
+    let mut place = place();
+    let outside = tempfile::tempdir_in(place.dir.path().parent().unwrap()).unwrap();
+    for n in 0..5 {
+        // So many that listing them takes a while.
+        let large = outside.path().join("large");
+        std::fs::create_dir(&large).unwrap();
+        for file in 0..1500 {
+            File::create(large.join(format!("old{file}"))).unwrap();
+        }
+        let moved = place.at(&format!("large{n}"));
+        std::fs::rename(&large, &moved).unwrap();
+        let maker = std::thread::spawn(move || {
+            for file in 0..600 {
+                File::create(moved.join(format!("new{file}"))).unwrap();
+            }
+        });
+        let deadline = Instant::now() + PATIENCE;
+        while !maker.is_finished() {
+            assert!(Instant::now() < deadline);
+            let marks = place.watcher.take_due(Instant::now());
+            place.look(Some(&marks));
+        }
+        maker.join().unwrap();
+        place.settle();
+    }
 }
 
 #[test]
