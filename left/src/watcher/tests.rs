@@ -229,32 +229,31 @@ fn watch_mkdir_race_what_is_in_a_new_folder_at_once_is_not_missed() {
 }
 
 #[test]
-fn watch_mkdir_race_what_appears_while_its_folder_is_listed_is_not_missed() {
+fn watch_mkdir_race_a_folder_is_watched_before_it_is_listed() {
     let mut place = place();
-    let outside = tempfile::tempdir_in(place.dir.path().parent().unwrap()).unwrap();
-    for n in 0..5 {
-        // So many that listing them takes a while.
-        let large = outside.path().join("large");
-        std::fs::create_dir(&large).unwrap();
-        for file in 0..1500 {
-            File::create(large.join(format!("old{file}"))).unwrap();
-        }
-        let moved = place.at(&format!("large{n}"));
-        std::fs::rename(&large, &moved).unwrap();
-        let maker = std::thread::spawn(move || {
-            for file in 0..600 {
-                File::create(moved.join(format!("new{file}"))).unwrap();
-            }
+    // Nothing is watched yet.
+    place.watcher.begin().unwrap();
+    let shared = place.watcher.shared.clone();
+    let late = place.at("late");
+    let seen = std::thread::scope(|scope| {
+        // With this lock, nothing can be watched.
+        let state = shared.lock();
+        let scanner = &mut place.scanner;
+        let look = scope.spawn(move || {
+            let mut seen = 0;
+            let mut sink = |observations: Vec<Observation>| {
+                seen += observations.len();
+                Ok(())
+            };
+            scanner.scan(&mut sink).unwrap();
+            seen + scanner.take_again().paths.len()
         });
-        let deadline = Instant::now() + PATIENCE;
-        while !maker.is_finished() {
-            assert!(Instant::now() < deadline);
-            let marks = place.watcher.take_due(Instant::now());
-            place.look(Some(&marks));
-        }
-        maker.join().unwrap();
-        place.settle();
-    }
+        std::thread::sleep(Duration::from_millis(200));
+        std::fs::write(late, "x").unwrap();
+        drop(state);
+        look.join().unwrap()
+    });
+    assert!(seen > 0, "it was listed before it was watched");
 }
 
 #[test]
