@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::PAGE_RECORDS;
-use crate::index::{Index, IndexError};
+use crate::index::{IndexError, Store};
 use crate::path::{NAME_BYTES_MAX, RelPath};
 use crate::record::Record;
 
@@ -29,7 +29,7 @@ impl Cursor {
 
     pub(super) fn front(
         &mut self,
-        index: &Index,
+        index: &impl Store,
     ) -> Result<Option<&(RelPath, Record)>, IndexError> {
         if self.page.is_empty() && !self.at_end {
             self.page = index
@@ -59,7 +59,7 @@ const LAST_NAME: [u8; NAME_BYTES_MAX] = [0xff; NAME_BYTES_MAX];
 /// new.
 pub(super) fn skip_below(
     cursor: &mut Cursor,
-    index: &Index,
+    index: &impl Store,
     folder: &RelPath,
 ) -> Result<(), IndexError> {
     let goes_on = cursor

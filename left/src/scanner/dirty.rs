@@ -8,7 +8,8 @@ use rustix::io::Errno;
 use super::cursor::Cursor;
 use super::look::Look;
 use super::{Into, Level, ScanEnd, Scanner, Sink};
-use crate::index::IndexError;
+use crate::disk::Disk;
+use crate::index::{IndexError, Store};
 use crate::path::RelPath;
 use crate::record::Record;
 use crate::watcher::Mark;
@@ -16,7 +17,7 @@ use crate::watcher::Mark;
 /// A name that was not found, and what is known of it.
 type Gone<'a> = (&'a RelPath, Option<Record>);
 
-impl Scanner {
+impl<D: Disk, S: Store> Scanner<D, S> {
     /// Looks at what is marked. Folders that nobody watches yet are walked to
     /// their end; the others make marks of their own.
     pub fn scan_dirty(&mut self, marks: &[Mark], sink: Sink<'_>) -> Result<ScanEnd, IndexError> {
@@ -139,7 +140,7 @@ impl Scanner {
                 .as_ref()
                 .is_some_and(|record| !record.entry.is_deleted());
             is_known
-                || match Cursor::below(Some((*path).clone())).front(&self.index) {
+                || match Cursor::below(Some((*path).clone())).front(&*self.index) {
                     Ok(below) => below.is_some(),
                     Err(error) => {
                         unheard = Err(error);

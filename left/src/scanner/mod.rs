@@ -11,27 +11,24 @@ mod dirty;
 mod look;
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Dir, fstat};
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 
 pub use again::Again;
 use cursor::{Cursor, skip_below};
 use look::{Look, QUIET_WAIT_MAX};
 
+use crate::disk::{Disk, Handle};
 use crate::entry::Body;
 use crate::events::Reporter;
-use crate::index::{Index, IndexError};
+use crate::index::{Index, IndexError, Store};
 use crate::path::{RelPath, STATE_DIR, shown};
 use crate::record::{Record, Stamp};
 use crate::share::Share;
 use crate::transfer::blocks::ListCache;
-use crate::watcher::Watcher;
 
 /// Records read from the index at a time.
 const PAGE_RECORDS: usize = 512;
@@ -88,23 +85,35 @@ pub enum ScanEnd {
 /// Where observations go; `Err` when nobody takes them any more.
 pub type Sink<'a> = &'a mut dyn FnMut(Vec<Observation>) -> Result<(), ()>;
 
+/// Who notices what changes in folders; see [`crate::watcher`].
+pub trait Watch<F>: Send + Sync {
+    /// A folder is about to be listed; `None` is the share itself. What appears
+    /// in it from now on is marked.
+    fn watch(&self, path: Option<&RelPath>, folder: &F);
+    /// A folder cannot be listed, so what happens in it cannot be looked at.
+    fn unwatch(&self, path: &RelPath);
+    /// Whether what appears in this folder is marked.
+    fn is_watched(&self, path: &RelPath) -> bool;
+}
+
 /// The scanner's memory between scans.
-pub struct Scanner {
-    share: Arc<Share>,
-    index: Arc<Index>,
+pub struct Scanner<D: Disk = Share, S = Index> {
+    share: Arc<D>,
+    index: Arc<S>,
     lists: Arc<ListCache>,
     reporter: Arc<Reporter>,
     stop: Arc<AtomicBool>,
     restless: HashMap<RelPath, Restless>,
     batch: Vec<Observation>,
     batch_since: Instant,
-    /// Folders that are gone, outermost first, told of after what was in them:
-    /// whoever takes them apart elsewhere then hears of the content first.
-    gone_folders: Vec<(RelPath, Record)>,
+    /// Folders that are gone, outermost first, with what is in their place. They are
+    /// told of after what was in them: whoever takes them apart elsewhere then hears
+    /// of the content first.
+    gone_folders: Vec<(RelPath, Record, Option<Seen>)>,
     /// Processor time of the current scan that went into reading content.
     occupied: Duration,
     /// Told before a folder is listed.
-    watcher: Option<Arc<Watcher>>,
+    watcher: Option<Arc<dyn Watch<D::Dir>>>,
     again: Again,
     /// Somebody else saw to it that the file looked at is quiet.
     is_quiet: bool,
@@ -125,9 +134,9 @@ struct Restless {
 }
 
 /// One folder on the way down.
-struct Level {
+struct Level<F> {
     path: Option<RelPath>,
-    folder: Option<OwnedFd>,
+    folder: Option<F>,
     names: std::vec::IntoIter<Box<[u8]>>,
 }
 
@@ -135,15 +144,16 @@ struct Level {
 /// the way back, so that a deep tree does not use them up.
 const OPEN_LEVELS_MAX: usize = 32;
 
-impl Scanner {
+impl<D: Disk, S: Store> Scanner<D, S> {
     /// A scanner that ends early when `stop` is set.
     pub fn new(
-        share: Arc<Share>,
-        index: Arc<Index>,
+        share: Arc<D>,
+        index: Arc<S>,
         lists: Arc<ListCache>,
         reporter: Arc<Reporter>,
         stop: Arc<AtomicBool>,
     ) -> Self {
+        let batch_since = share.now();
         Self {
             share,
             index,
@@ -152,7 +162,7 @@ impl Scanner {
             stop,
             restless: HashMap::new(),
             batch: Vec::new(),
-            batch_since: Instant::now(),
+            batch_since,
             gone_folders: Vec::new(),
             occupied: Duration::ZERO,
             watcher: None,
@@ -162,7 +172,7 @@ impl Scanner {
     }
 
     /// Lets `watcher` watch each folder before it is listed.
-    pub fn watched_by(mut self, watcher: Arc<Watcher>) -> Self {
+    pub fn watched_by(mut self, watcher: Arc<dyn Watch<D::Dir>>) -> Self {
         self.watcher = Some(watcher);
         self
     }
@@ -185,20 +195,23 @@ impl Scanner {
     }
 
     fn begin(&mut self) -> Duration {
+        let now = self.share.now();
         self.restless
-            .retain(|_, restless| restless.first_seen.elapsed() < QUIET_WAIT_MAX * 2);
+            .retain(|_, restless| now.duration_since(restless.first_seen) < QUIET_WAIT_MAX * 2);
         self.batch.clear();
         self.gone_folders.clear();
         self.again = Again::default();
         self.occupied = Duration::ZERO;
-        thread_time()
+        self.share.thread_time()
     }
 
     fn end(&mut self, began: Duration, sink: Sink<'_>) -> ScanEnd {
         match self.hand_over(sink) {
             Ok(()) => ScanEnd::Complete {
                 restless: self.again.restless,
-                walked: thread_time()
+                walked: self
+                    .share
+                    .thread_time()
                     .saturating_sub(began)
                     .saturating_sub(self.occupied),
             },
@@ -210,7 +223,7 @@ impl Scanner {
     /// inner `Err` says that it was stopped.
     fn walk(
         &mut self,
-        top: Level,
+        top: Level<D::Dir>,
         into: Into,
         sink: Sink<'_>,
     ) -> Result<Result<(), ()>, IndexError> {
@@ -240,14 +253,20 @@ impl Scanner {
             match self.look(level, &path, record.as_ref()) {
                 Look::Same | Look::Gone => {}
                 Look::Restless => self.again.restless(path),
-                Look::Differs(seen) => self.observe(path, record.as_ref(), seen),
-                Look::Unknown => skip_below(&mut cursor, &self.index, &path)?,
+                Look::Differs(seen) => match record {
+                    Some(known) if known.entry.body == Body::Dir => {
+                        self.tell_gone_folders(Some(&path));
+                        self.gone_folders.push((path, known, Some(seen)));
+                    }
+                    record => self.observe(path, record.as_ref(), seen),
+                },
+                Look::Unknown => skip_below(&mut cursor, &*self.index, &path)?,
                 Look::Folder(seen) => {
                     if let Some(seen) = seen {
                         self.observe(path.clone(), record.as_ref(), seen);
                     }
                     if into == Into::Unwatched && self.is_watched(&path) {
-                        skip_below(&mut cursor, &self.index, &path)?;
+                        skip_below(&mut cursor, &*self.index, &path)?;
                         continue;
                     }
                     match self.list(Some(&path)) {
@@ -258,7 +277,7 @@ impl Scanner {
                                 levels[depth - 2].folder = None;
                             }
                         }
-                        None => skip_below(&mut cursor, &self.index, &path)?,
+                        None => skip_below(&mut cursor, &*self.index, &path)?,
                     }
                 }
             }
@@ -276,7 +295,7 @@ impl Scanner {
         sink: Sink<'_>,
     ) -> Result<Result<(), ()>, IndexError> {
         while let Some((path, record)) = {
-            cursor.front(&self.index)?;
+            cursor.front(&*self.index)?;
             cursor.pop()
         } {
             self.note_absent(&path, &record);
@@ -303,17 +322,18 @@ impl Scanner {
     }
 
     fn hand_over_if_due(&mut self, sink: Sink<'_>) -> Result<(), ()> {
-        let due = self.batch.len() >= BATCH_OBSERVATIONS || self.batch_since.elapsed() >= BATCH_AGE;
+        let waited = self.share.now().duration_since(self.batch_since);
+        let due = self.batch.len() >= BATCH_OBSERVATIONS || waited >= BATCH_AGE;
         if due { self.hand_over(sink) } else { Ok(()) }
     }
 
     fn hand_over(&mut self, sink: Sink<'_>) -> Result<(), ()> {
-        self.batch_since = Instant::now();
+        self.batch_since = self.share.now();
         if self.batch.is_empty() {
             return Ok(());
         }
         let handed = sink(std::mem::take(&mut self.batch));
-        self.batch_since = Instant::now();
+        self.batch_since = self.share.now();
         handed
     }
 
@@ -324,7 +344,7 @@ impl Scanner {
         path: &RelPath,
     ) -> Result<Option<Record>, IndexError> {
         loop {
-            let Some((known, _)) = cursor.front(&self.index)? else {
+            let Some((known, _)) = cursor.front(&*self.index)? else {
                 return Ok(None);
             };
             match (*known).cmp(path) {
@@ -345,7 +365,7 @@ impl Scanner {
         }
         self.tell_gone_folders(Some(path));
         if record.entry.body == Body::Dir {
-            self.gone_folders.push((path.clone(), record.clone()));
+            self.gone_folders.push((path.clone(), record.clone(), None));
             return;
         }
         self.tell_if_absent(path, record);
@@ -353,11 +373,14 @@ impl Scanner {
 
     /// Tells of the folders that were left on the way to `path`.
     fn tell_gone_folders(&mut self, path: Option<&RelPath>) {
-        while let Some((folder, record)) = self
+        while let Some((folder, record, instead)) = self
             .gone_folders
-            .pop_if(|(folder, _)| path.is_none_or(|path| !path.is_below(folder)))
+            .pop_if(|(folder, ..)| path.is_none_or(|path| !path.is_below(folder)))
         {
-            self.tell_if_absent(&folder, &record);
+            match instead {
+                None => self.tell_if_absent(&folder, &record),
+                Some(seen) => self.observe(folder, Some(&record), seen),
+            }
         }
     }
 
@@ -370,23 +393,18 @@ impl Scanner {
     }
 
     /// The sorted names in a folder; `None` when they are not all known.
-    fn list(&mut self, path: Option<&RelPath>) -> Option<Level> {
+    fn list(&mut self, path: Option<&RelPath>) -> Option<Level<D::Dir>> {
         let about = path.map_or(&b"."[..], |path| path.as_bytes());
         let listed = self.share.open_dir(path).and_then(|folder| {
-            if self.share.is_foreign(&fstat(&folder)?) {
+            if self.share.is_foreign(&folder.stat()?) {
                 return Err(Errno::XDEV);
             }
             if let Some(watcher) = &self.watcher {
-                watcher.watch(path, folder.as_fd());
+                watcher.watch(path, &folder);
             }
-            let mut names: Vec<Box<[u8]>> = Vec::new();
-            for item in Dir::read_from(&folder)? {
-                let item = item?;
-                let name = item.file_name().to_bytes();
-                let is_state = path.is_none() && name == STATE_DIR.as_bytes();
-                if name != b"." && name != b".." && !is_state {
-                    names.push(name.into());
-                }
+            let mut names = self.share.list(&folder)?;
+            if path.is_none() {
+                names.retain(|name| **name != *STATE_DIR.as_bytes());
             }
             names.sort_unstable();
             Ok((folder, names))
@@ -422,13 +440,6 @@ impl Scanner {
             }
         }
     }
-}
-
-/// The processor time that this thread has used. On a busy machine it says what
-/// a look costs, where a clock says how long others were at work.
-fn thread_time() -> Duration {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec.max(0) as u64, now.tv_nsec as u32)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ mod reader;
 mod table;
 mod trouble;
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -22,7 +22,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use rustix::fs::fstat;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
@@ -31,7 +30,9 @@ pub use agenda::Mark;
 use table::{Table, Wd};
 pub use trouble::Trouble;
 
+use crate::disk::{Disk, Handle};
 use crate::path::RelPath;
+use crate::scanner::Watch;
 use crate::share::Share;
 
 /// What is asked of each folder.
@@ -133,74 +134,6 @@ impl Watcher {
         self.shared.lock().trouble
     }
 
-    /// Watches a folder that is about to be listed; `None` is the share itself.
-    pub fn watch(&self, path: Option<&RelPath>, folder: BorrowedFd<'_>) {
-        let running = lock(&self.running);
-        let Some(Running { instance, .. }) = running.as_ref() else {
-            return;
-        };
-        // Made and noted under one lock, see the reader.
-        let mut state = self.shared.lock();
-        if state.trouble.is_some() {
-            return;
-        }
-        let is_new = state.table.find(path).is_none();
-        let added = if is_new && state.table.len() >= self.watches_max {
-            Err(Errno::NOSPC)
-        } else {
-            // The only way to name a descriptor to this call.
-            inotify::add_watch(
-                instance,
-                format!("/proc/self/fd/{}", folder.as_raw_fd()),
-                EVENTS,
-            )
-        };
-        let wd = match added {
-            Ok(wd) => wd,
-            Err(errno) => {
-                state.trouble = Some(Trouble::of(errno));
-                return;
-            }
-        };
-        if state.table.find(path) == Some(wd) {
-            return;
-        }
-        // It may have moved before it was watched; then nothing would tell that
-        // this name is another folder's by now.
-        let put = if self.is_at(path, folder) {
-            state.table.put(path, wd)
-        } else {
-            None
-        };
-        let unwatched = match put {
-            Some(replaced) => replaced,
-            // Under its other name it is watched rightly.
-            None if state.table.path(wd).is_some() => Vec::new(),
-            None => vec![wd],
-        };
-        for wd in unwatched {
-            let _ = inotify::remove_watch(instance, wd);
-        }
-    }
-
-    /// A folder cannot be listed, so what happens in it cannot be looked at.
-    pub fn unwatch(&self, path: &RelPath) {
-        let running = lock(&self.running);
-        let mut state = self.shared.lock();
-        let (Some(running), Some(wd)) = (running.as_ref(), state.table.find(Some(path))) else {
-            return;
-        };
-        for wd in state.table.forget(wd) {
-            let _ = inotify::remove_watch(&running.instance, wd);
-        }
-    }
-
-    /// Whether what appears in this folder makes events.
-    pub fn is_watched(&self, path: &RelPath) -> bool {
-        let state = self.shared.lock();
-        state.trouble.is_none() && state.table.find(Some(path)).is_some()
-    }
-
     /// Whether there were more changes than can be named; asked once.
     pub fn take_everything(&self) -> bool {
         self.shared.lock().agenda.take_everything()
@@ -252,14 +185,79 @@ impl Watcher {
         self.shared.wake();
     }
 
-    fn is_at(&self, path: Option<&RelPath>, folder: BorrowedFd<'_>) -> bool {
+    fn is_at(&self, path: Option<&RelPath>, folder: &OwnedFd) -> bool {
         let Some(path) = path else { return true };
-        match (self.share.stat(path), fstat(folder)) {
-            (Ok(named), Ok(opened)) => {
-                (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
-            }
+        match (self.share.stat(path), folder.stat()) {
+            (Ok(named), Ok(opened)) => (named.dev, named.ino) == (opened.dev, opened.ino),
             _ => false,
         }
+    }
+}
+
+impl Watch<OwnedFd> for Watcher {
+    fn watch(&self, path: Option<&RelPath>, folder: &OwnedFd) {
+        let running = lock(&self.running);
+        let Some(Running { instance, .. }) = running.as_ref() else {
+            return;
+        };
+        // Made and noted under one lock, see the reader.
+        let mut state = self.shared.lock();
+        if state.trouble.is_some() {
+            return;
+        }
+        let is_new = state.table.find(path).is_none();
+        let added = if is_new && state.table.len() >= self.watches_max {
+            Err(Errno::NOSPC)
+        } else {
+            // The only way to name a descriptor to this call.
+            inotify::add_watch(
+                instance,
+                format!("/proc/self/fd/{}", folder.as_raw_fd()),
+                EVENTS,
+            )
+        };
+        let wd = match added {
+            Ok(wd) => wd,
+            Err(errno) => {
+                state.trouble = Some(Trouble::of(errno));
+                return;
+            }
+        };
+        if state.table.find(path) == Some(wd) {
+            return;
+        }
+        // It may have moved before it was watched; then nothing would tell that
+        // this name is another folder's by now.
+        let put = if self.is_at(path, folder) {
+            state.table.put(path, wd)
+        } else {
+            None
+        };
+        let unwatched = match put {
+            Some(replaced) => replaced,
+            // Under its other name it is watched rightly.
+            None if state.table.path(wd).is_some() => Vec::new(),
+            None => vec![wd],
+        };
+        for wd in unwatched {
+            let _ = inotify::remove_watch(instance, wd);
+        }
+    }
+
+    fn unwatch(&self, path: &RelPath) {
+        let running = lock(&self.running);
+        let mut state = self.shared.lock();
+        let (Some(running), Some(wd)) = (running.as_ref(), state.table.find(Some(path))) else {
+            return;
+        };
+        for wd in state.table.forget(wd) {
+            let _ = inotify::remove_watch(&running.instance, wd);
+        }
+    }
+
+    fn is_watched(&self, path: &RelPath) -> bool {
+        let state = self.shared.lock();
+        state.trouble.is_none() && state.table.find(Some(path)).is_some()
     }
 }
 
