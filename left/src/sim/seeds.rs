@@ -115,4 +115,20 @@ mod once {
         ];
         holds(1071, &steps);
     }
+
+    /// B's user touched the file between its getting its name and our looking at it.
+    #[test]
+    fn a_touch_of_what_was_just_put_in_place_is_noticed() {
+        let steps = [
+            Scan(B),
+            Scan(A),
+            Deliver(B, 2),
+            Cut,
+            User(A, Mkdir(0), true),
+            User(A, Write(7, 0), false),
+            Scan(A),
+            Intrude(B, 46, Truncate(7)),
+        ];
+        holds(2609, &steps);
+    }
 }
