@@ -231,6 +231,9 @@ impl<S: Store> Engine<S> {
             if let Some(id) = job.part() {
                 changes.push(Change::Forget { id });
             }
+            changes.push(Change::Ended {
+                path: job.path.clone(),
+            });
             if let Some(Source::Trash(name, trashed)) = &job.source {
                 let name = name.clone();
                 changes.push(Change::Untrash { name: name.clone() });

@@ -72,10 +72,21 @@ impl<S: Store> Engine<S> {
                     doom_if_theirs(&mut changes, &path, &theirs);
                     changes.push(Change::Unwant { path });
                 }
-                _ => changes.push(Change::Want {
-                    path,
-                    entry: theirs,
-                }),
+                _ => {
+                    if busy && index.begun(&path)?.is_none() {
+                        // If the process dies now, what its job has put in place must
+                        // not be taken for something that a user made.
+                        let began = index.want(&path)?;
+                        changes.extend(began.map(|entry| Change::Begun {
+                            path: path.clone(),
+                            entry,
+                        }));
+                    }
+                    changes.push(Change::Want {
+                        path,
+                        entry: theirs,
+                    });
+                }
             }
         }
         let session = self.session.as_mut().filter(|session| session.id == id);

@@ -43,9 +43,11 @@ impl<S: Store> Engine<S> {
                         mode,
                         version,
                     };
-                    if let Some(want) = index.want(&path)? {
-                        entry = if_it_is_the_peers(entry, known.as_ref(), &want);
+                    let offered = [index.want(&path)?, index.begun(&path)?];
+                    for offered in offered.iter().flatten() {
+                        entry = if_it_is_the_peers(entry, known.as_ref(), offered);
                     }
+                    changes.push(Change::Ended { path: path.clone() });
                     changes.push(Change::Put { path, entry, stamp });
                     number += 1;
                     changed = true;

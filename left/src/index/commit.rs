@@ -4,8 +4,8 @@ use redb::{ReadableTable, Table};
 
 use super::error::{During, IndexError, sound};
 use super::{
-    BY_SEQ, CONTENTS, DOOMED, ENTRIES, Heard, INTENTS, Index, META, REMOVALS, REMOVING, Removal,
-    TRASH, TRASH_CONTENTS, Trashed, WANTED, WANTS, content_key, encode_removal,
+    BEGUN, BY_SEQ, CONTENTS, DOOMED, ENTRIES, Heard, INTENTS, Index, META, REMOVALS, REMOVING,
+    Removal, TRASH, TRASH_CONTENTS, Trashed, WANTED, WANTS, content_key, encode_removal,
 };
 use crate::entry::{Body, ContentId, Entry};
 use crate::part::PartId;
@@ -38,6 +38,18 @@ pub enum Change {
         path: RelPath,
         /// The peer's entry.
         entry: Entry,
+    },
+    /// The job of a path has begun for this, and something else is wanted by now.
+    Begun {
+        /// Of which path.
+        path: RelPath,
+        /// What was wanted.
+        entry: Entry,
+    },
+    /// That job has ended.
+    Ended {
+        /// Of which path.
+        path: RelPath,
     },
     /// A person said that this removal, if it still is wanted like this, is meant.
     Confirm {
@@ -127,6 +139,7 @@ impl Index {
             let mut doomed = txn.open_table(DOOMED).during("write")?;
             let mut contents = txn.open_table(CONTENTS).during("write")?;
             let mut wanted = txn.open_table(WANTED).during("write")?;
+            let mut begun = txn.open_table(BEGUN).during("write")?;
             let mut trash = txn.open_table(TRASH).during("write")?;
             let mut trash_contents = txn.open_table(TRASH_CONTENTS).during("write")?;
             let mut removing = txn.open_table(REMOVING).during("write")?;
@@ -207,6 +220,15 @@ impl Index {
                             }
                         }
                     }
+                    Change::Begun { path, entry } => {
+                        let value = record::encode_entry(entry);
+                        begun
+                            .insert(path.key().as_slice(), value.as_slice())
+                            .during("write")?;
+                    }
+                    Change::Ended { path } => {
+                        begun.remove(path.key().as_slice()).during("write")?;
+                    }
                     Change::Confirm { path, entry } => {
                         let key = path.key();
                         let mut removal = Removal {
@@ -233,6 +255,7 @@ impl Index {
                     Change::ForgetPeer => {
                         wants.retain(|_, _| false).during("write")?;
                         wanted.retain(|_, _| false).during("write")?;
+                        begun.retain(|_, _| false).during("write")?;
                         removals.retain(|_, _| false).during("write")?;
                         doomed.retain(|_, _| false).during("write")?;
                     }

@@ -53,6 +53,8 @@ const DOOMED: TableDefinition<u64, &[u8]> = TableDefinition::new("doomed");
 const CONTENTS: TableDefinition<&[u8], ()> = TableDefinition::new("contents");
 /// The beginning of a content id, then the path for which it is wanted.
 const WANTED: TableDefinition<&[u8], ()> = TableDefinition::new("wanted");
+/// What was wanted of a path when its job began, if something else is by now.
+const BEGUN: Bytes = TableDefinition::new("begun");
 /// What lies in the trash, by name.
 const TRASH: Bytes = TableDefinition::new("trash");
 /// The beginning of a content id, then the name in the trash.
@@ -209,6 +211,7 @@ impl Index {
             txn.open_table(DOOMED).during("open")?;
             txn.open_table(CONTENTS).during("open")?;
             txn.open_table(WANTED).during("open")?;
+            txn.open_table(BEGUN).during("open")?;
             txn.open_table(TRASH).during("open")?;
             txn.open_table(TRASH_CONTENTS).during("open")?;
             txn.open_table(REMOVING).during("open")?;
@@ -272,6 +275,16 @@ impl Index {
         let table = txn.open_table(REMOVALS).during("read")?;
         match table.get(key.as_slice()).during("read")? {
             Some(guard) => sound(decode_removal(guard.value())).map(|want| Some(want.entry)),
+            None => Ok(None),
+        }
+    }
+
+    /// What was wanted of a path when its job began, if something else is by now.
+    pub fn begun(&self, path: &RelPath) -> Result<Option<Entry>, IndexError> {
+        let txn = self.db.begin_read().during("read")?;
+        let table = txn.open_table(BEGUN).during("read")?;
+        match table.get(path.key().as_slice()).during("read")? {
+            Some(guard) => sound(record::decode_entry(guard.value())).map(Some),
             None => Ok(None),
         }
     }

@@ -31,6 +31,8 @@ pub trait Store {
         after: Option<&RelPath>,
         count: usize,
     ) -> Result<Vec<(RelPath, Entry)>, IndexError>;
+    /// See [`Index::begun`].
+    fn begun(&self, path: &RelPath) -> Result<Option<Entry>, IndexError>;
     /// See [`Index::removals_before`].
     fn removals_before(
         &self,
@@ -106,6 +108,10 @@ impl Store for Index {
         count: usize,
     ) -> Result<Vec<(RelPath, Entry)>, IndexError> {
         Index::wants_after(self, after, count)
+    }
+
+    fn begun(&self, path: &RelPath) -> Result<Option<Entry>, IndexError> {
+        Index::begun(self, path)
     }
 
     fn removals_before(

@@ -131,4 +131,29 @@ mod once {
         ];
         holds(2609, &steps);
     }
+
+    /// B put a version in place and died before it could say so, when it already wanted
+    /// the next one.
+    #[test]
+    fn crash_before_the_record_of_what_is_outdated_is_no_conflict() {
+        let steps = [
+            User(A, Write(7, 6), true),
+            Wait(60),
+            Scan(A),
+            Deliver(B, 2),
+            Scan(B),
+            User(A, Save(2, 0), true),
+            Fetch(B, 1),
+            Wait(60),
+            Scan(A),
+            Apply(B),
+            User(A, Write(2, 2), false),
+            Wait(271),
+            Full(B, 6168),
+            Scan(A),
+            Deliver(B, 3),
+            Apply(B),
+        ];
+        holds(6147, &steps);
+    }
 }
