@@ -13,6 +13,9 @@ use crate::version::{Relation, ReplicaId, VersionVector};
 pub enum Decision {
     /// Ours is the same or newer; the peer acts, if anybody.
     Nothing,
+    /// Both changed it and ours keeps the name: the peer has to act. Theirs is not
+    /// forgotten until it has, because another change of ours could lose the name.
+    Wait,
     /// The disk already is as it should be; only the record changes.
     Record(Entry),
     /// Same content, other mode or mtime: no content travels.
@@ -70,7 +73,7 @@ fn reconcile(mine: &Entry, theirs: &Entry) -> Decision {
         (_, Body::Deleted) => both(),
         // Ours must not claim to know theirs before the peer has saved it, or
         // the peer would take ours for a successor and save nothing.
-        _ if keeps_the_name(mine, theirs) => Decision::Nothing,
+        _ if keeps_the_name(mine, theirs) => Decision::Wait,
         _ => Decision::InstallKeepingOurs(theirs.clone()),
     }
 }
@@ -254,7 +257,7 @@ mod tests {
             plan(Some(&one), &at(&two, 0, 1)),
             InstallKeepingOurs(at(&two, 0, 1))
         );
-        assert_eq!(plan(Some(&at(&two, 0, 1)), &one), Nothing);
+        assert_eq!(plan(Some(&at(&two, 0, 1)), &one), Wait);
         assert_eq!(plan(Some(&one), &at(&gone, 0, 1)), Record(at(&one, 1, 1)));
         assert_eq!(plan(Some(&gone), &at(&one, 0, 1)), Install(at(&one, 0, 1)));
         assert_eq!(plan(Some(&gone), &at(&gone, 0, 1)), Record(at(&gone, 1, 1)));
@@ -262,9 +265,9 @@ mod tests {
             plan(Some(&one), &at(&dir, 0, 1)),
             InstallKeepingOurs(at(&dir, 0, 1))
         );
-        assert_eq!(plan(Some(&dir), &at(&one, 0, 1)), Nothing);
+        assert_eq!(plan(Some(&dir), &at(&one, 0, 1)), Wait);
         let linked = other(link("x"), 0, 1);
-        assert_eq!(plan(Some(&one), &linked), Nothing);
+        assert_eq!(plan(Some(&one), &linked), Wait);
         // First meeting of equal contents: the later mtime, no transfer, no copy.
         let later = file("one", 30, 0, 1);
         assert_eq!(plan(Some(&one), &later), SetMetadata(later.clone()));
@@ -287,7 +290,7 @@ mod tests {
                     continue;
                 }
                 let (mine, theirs) = (other(mine.clone(), 1, 0), other(theirs.clone(), 0, 1));
-                let kept = plan(Some(&mine), &theirs) == Decision::Nothing;
+                let kept = plan(Some(&mine), &theirs) == Decision::Wait;
                 let lost = matches!(plan(Some(&theirs), &mine), Decision::InstallKeepingOurs(_));
                 assert_eq!(kept, lost, "{mine:?} {theirs:?}");
             }
@@ -348,7 +351,7 @@ mod tests {
         fn hear(&mut self, path: &str, theirs: &Entry, here: ReplicaId) {
             let mine = self.records.get(path).cloned();
             match plan(mine.as_ref(), theirs) {
-                Decision::Nothing => {}
+                Decision::Nothing | Decision::Wait => {}
                 Decision::Remove(entry)
                 | Decision::Record(entry)
                 | Decision::SetMetadata(entry)

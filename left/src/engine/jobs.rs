@@ -63,8 +63,8 @@ impl<S: Store> Engine<S> {
                         self.unlisted = true;
                         continue;
                     }
-                    // A want that is no tombstone asks for something.
-                    Decision::Remove(_) => continue,
+                    // A want that is no tombstone removes nothing.
+                    Decision::Wait | Decision::Remove(_) => continue,
                     Decision::SetMetadata(entry) => (How::SetMetadata, entry),
                     Decision::Install(entry) => (How::Install, entry),
                     Decision::InstallKeepingOurs(entry) => (How::InstallKeepingOurs, entry),

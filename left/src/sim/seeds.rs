@@ -156,4 +156,21 @@ mod once {
         ];
         holds(6147, &steps);
     }
+
+    /// A's version had the name, then became one that has not; B's was forgotten.
+    #[test]
+    fn the_loser_of_a_conflict_can_become_the_winner() {
+        let steps = [
+            User(A, Save(0, 1131), true),
+            User(B, Write(1, 17), true),
+            Wait(60),
+            User(A, Save(1, 4), true),
+            Wait(89),
+            Scan(B),
+            Deliver(A, 4),
+            Scan(A),
+            User(A, Rename(0, 1), false),
+        ];
+        holds(6401, &steps);
+    }
 }
