@@ -144,10 +144,20 @@ impl Looking {
         plan: &mut Plan,
         marks: &[Mark],
     ) -> Result<Result<(), Ended>, DaemonError> {
-        let end = self.scanner.scan_dirty(marks, &mut sink(&self.inputs))?;
+        let mut told = false;
+        let mut tell = sink(&self.inputs);
+        let mut sink = |observations| {
+            told = true;
+            tell(observations)
+        };
+        let end = self.scanner.scan_dirty(marks, &mut sink)?;
         let ScanEnd::Complete { walked, .. } = end else {
             return Ok(Err(Ended));
         };
+        // What was told of belongs together, and this was the last of it.
+        if told && plan.scanned && self.inputs.send(Input::Event(Event::Scanned)).is_err() {
+            return Ok(Err(Ended));
+        }
         let again = self.scanner.take_again();
         let now = Instant::now();
         if again.everything {
