@@ -52,8 +52,9 @@ const MORE_FIRST: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// Whether the share is still there is asked this often.
-const PRESENCE_EVERY: Duration = Duration::from_secs(1);
+/// Whether the share is still there is asked with every event, and this often
+/// because a folder above it may have moved.
+const PRESENCE_EVERY: Duration = Duration::from_secs(2);
 
 /// What the problem of not watching is about; no path can be it.
 const ABOUT_WATCHING: &[u8] = b"/watching";
