@@ -52,8 +52,9 @@ const MORE_FIRST: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// Whether the share is still there is asked this often.
-const PRESENCE_EVERY: Duration = Duration::from_secs(1);
+/// Whether the share is still there is asked with every event, and this often
+/// because a folder above it may have moved.
+const PRESENCE_EVERY: Duration = Duration::from_secs(2);
 
 /// What the problem of not watching is about; no path can be it.
 const ABOUT_WATCHING: &[u8] = b"/watching";
@@ -144,10 +145,20 @@ impl Looking {
         plan: &mut Plan,
         marks: &[Mark],
     ) -> Result<Result<(), Ended>, DaemonError> {
-        let end = self.scanner.scan_dirty(marks, &mut sink(&self.inputs))?;
+        let mut told = false;
+        let mut tell = sink(&self.inputs);
+        let mut sink = |observations| {
+            told = true;
+            tell(observations)
+        };
+        let end = self.scanner.scan_dirty(marks, &mut sink)?;
         let ScanEnd::Complete { walked, .. } = end else {
             return Ok(Err(Ended));
         };
+        // What was told of belongs together, and this was the last of it.
+        if told && plan.scanned && self.inputs.send(Input::Event(Event::Scanned)).is_err() {
+            return Ok(Err(Ended));
+        }
         let again = self.scanner.take_again();
         let now = Instant::now();
         if again.everything {

@@ -45,6 +45,12 @@ const EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::ONLYDIR)
     .union(WatchFlags::EXCL_UNLINK);
 
+/// Of the share itself also that it is moved away or removed: whoever is woken
+/// looks whether it still is where it was.
+const EVENTS_OF_SHARE: WatchFlags = EVENTS
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::DELETE_SELF);
+
 /// Watches the share, or says why not.
 pub struct Watcher {
     share: Arc<Share>,
@@ -206,6 +212,7 @@ impl Watch<OwnedFd> for Watcher {
             return;
         }
         let is_new = state.table.find(path).is_none();
+        let events = path.map_or(EVENTS_OF_SHARE, |_| EVENTS);
         let added = if is_new && state.table.len() >= self.watches_max {
             Err(Errno::NOSPC)
         } else {
@@ -213,7 +220,7 @@ impl Watch<OwnedFd> for Watcher {
             inotify::add_watch(
                 instance,
                 format!("/proc/self/fd/{}", folder.as_raw_fd()),
-                EVENTS,
+                events,
             )
         };
         let wd = match added {

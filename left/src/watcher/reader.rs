@@ -154,7 +154,7 @@ impl super::State {
     ) -> Vec<Wd> {
         if !what.intersects(ReadFlags::IGNORED | ReadFlags::UNMOUNT) {
             // Its metadata, which the folder above tells of as well; the
-            // share's own are nobody's.
+            // share's own are nobody's. Or the share went: see who is woken.
             return Vec::new();
         }
         match folder {
