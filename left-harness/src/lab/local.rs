@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use rand::RngExt;
 
 use super::needs::{Hurt, Need};
-use super::{Ground, Host, Lab, places, registry};
+use super::{Ground, HERE, Host, Lab, places, registry};
 use crate::host::keys::{self, PrivateKey};
 use crate::host::remote::Remote;
 use crate::host::server::{self, ServerSpec};
@@ -78,6 +78,8 @@ pub async fn up(
             name: spec.name.clone(),
             remote,
             home,
+            machine: HERE.into(),
+            probe: None,
             disk: None,
             listen: addresses.listen[index],
             peer: addresses.stand_in[1 - index],

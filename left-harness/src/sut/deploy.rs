@@ -74,7 +74,7 @@ pub struct Deployed {
     pub kept: usize,
 }
 
-/// Brings the probe and other programs to a host.
+/// Brings the probe, unless its lab has, and other programs to a host.
 ///
 /// # Errors
 /// If a program cannot be sent, or is not itself after it was sent.
@@ -85,7 +85,10 @@ pub async fn deploy(
     on_bytes: &(dyn Fn(&str, u64, u64) + Sync),
 ) -> Result<(Probe, Deployed)> {
     let (remote, home) = (&host.remote, host.home.as_path());
-    let (remote_probe, mut deployed) = deploy_probe(remote, home, probe, on_bytes).await?;
+    let (remote_probe, mut deployed) = match &host.probe {
+        Some(there) => (there.clone(), Deployed::default()),
+        None => deploy_probe(remote, home, probe, on_bytes).await?,
+    };
     deploy_others(&remote_probe, home, others, on_bytes, &mut deployed).await?;
     Ok((remote_probe, deployed))
 }
@@ -100,20 +103,16 @@ pub async fn deploy_probe(
     probe: &Program,
     on_bytes: &(dyn Fn(&str, u64, u64) + Sync),
 ) -> Result<(Probe, Deployed)> {
-    remote.make_dir(&home.join("bin")).await?;
     let mut deployed = Deployed::default();
     let there = probe.below(home);
     let remote_probe = Probe::new(remote.clone(), there.clone());
     // The probe tells its own digest: nothing else on the host can.
-    if is_program(&**remote, &there).await?
-        && remote_probe
-            .self_digest()
-            .await
-            .is_ok_and(|own| own.hash == probe.digest)
-    {
+    let (is_program, own) = tokio::join!(is_program(&**remote, &there), remote_probe.self_digest());
+    if is_program? && own.is_ok_and(|own| own.hash == probe.digest) {
         deployed.kept += 1;
         return Ok((remote_probe, deployed));
     }
+    remote.make_dir(&home.join("bin")).await?;
     send(&**remote, &there, probe, on_bytes, &mut deployed).await?;
     let own = match remote_probe.self_digest().await {
         Ok(own) => own,
@@ -143,11 +142,9 @@ pub async fn deploy_others(
     for program in others {
         let there = program.below(home);
         // One that cannot be read is sent again.
-        if is_program(&**remote, &there).await?
-            && digest(probe, &there)
-                .await
-                .is_ok_and(|(_, hash)| hash == program.digest)
-        {
+        let (is_program, found) =
+            tokio::join!(is_program(&**remote, &there), digest(probe, &there));
+        if is_program? && found.is_ok_and(|(_, hash)| hash == program.digest) {
             deployed.kept += 1;
             continue;
         }
@@ -196,19 +193,17 @@ pub async fn digest(probe: &Probe, file: &Path) -> Result<(u64, blake3::Hash)> {
 
 /// There is something under its name that can be executed; marks it as used.
 async fn is_program(remote: &dyn Remote, there: &Path) -> Result<bool> {
-    let stat = remote.stat(there).await?;
-    if !stat.is_some_and(|stat| !stat.is_dir && stat.mode & 0o111 != 0) {
-        return Ok(false);
-    }
-    // Best effort: one that is not marked is removed in a week and sent again.
+    // Best effort: one that is not marked is removed in a week and sent again. Where
+    // there is none, none is made.
     let touch = Command::new([
         "touch".to_owned(),
         "-c".into(),
         "--".into(),
         path_text(there)?,
     ]);
-    remote.exec(touch).await?;
-    Ok(true)
+    let (stat, touched) = tokio::join!(remote.stat(there), remote.exec(touch));
+    touched?;
+    Ok(stat?.is_some_and(|stat| !stat.is_dir && stat.mode & 0o111 != 0))
 }
 
 /// Removes the programs of old runs and what interrupted transfers left of them. Each

@@ -1,6 +1,8 @@
 //! The user's own hosts: two real SSH servers, named in a file.
 
+mod busybox;
 mod crashed;
+mod far;
 mod refused;
 mod seen;
 

@@ -29,7 +29,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use self::message::{Account, HostOrder, Order, Reply};
 use super::needs::{Hurt, Need};
-use super::{Host, Lab, places, registry};
+use super::{HERE, Host, Lab, places, registry};
 use crate::host::keys::{self, PrivateKey};
 use crate::host::remote::Remote;
 use crate::host::ssh::{Credential, Door, HostKey, Ssh, Way};
@@ -163,6 +163,8 @@ pub async fn up(
             name: spec.name.clone(),
             remote,
             home: PathBuf::from(host::HOME),
+            machine: HERE.into(),
+            probe: None,
             disk: spec.share_bytes.map(|_| PathBuf::from(host::DISK)),
             listen: SocketAddr::new(address(index).into(), PORT),
             peer: SocketAddr::new(address(1 - index).into(), PORT),
