@@ -137,7 +137,7 @@ async fn site(
     let deployed = sut.map(|sut| sut.on(host));
     let (provided, unused, left) = tokio::join!(
         provide::provided(&request.adapter, &probe, deployed),
-        remove_unused(host),
+        remove_unused(&*host.remote, &host.home),
         leftovers::remove(host, &probe),
     );
     // What cannot be tidied up harms nobody.

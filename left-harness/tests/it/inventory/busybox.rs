@@ -22,20 +22,7 @@ impl Behind {
             a: Sshd::openssh("one")?,
             b: Sshd::dropbear("two")?,
         };
-        let config = [
-            inventory.a.config_block(None),
-            gate.config_block(None),
-            inventory.b.config_block(Some("gate")),
-        ];
-        inventory.bench.write("ssh_config", &config.concat());
-        let hosts = [("a", &inventory.a), ("b", &inventory.b)].map(|(name, sshd)| {
-            format!(
-                "[host.{name}]\nssh = {:?}\nconfig = \"ssh_config\"\nfolder = {:?}\nroot = true\n",
-                sshd.name,
-                sshd.home.join(FOLDER)
-            )
-        });
-        inventory.bench.write("hosts.toml", &hosts.concat());
+        name_them(&inventory.bench, &gate, &inventory.a, &inventory.b);
         Some(Self { inventory, gate })
     }
 
@@ -47,6 +34,24 @@ impl Behind {
         let run = result["run"].as_str().expect("a run has a name");
         assert_eq!(processes_of_run(run), Vec::<u32>::new());
     }
+}
+
+/// Names a, and b behind the gate, in `hosts.toml`.
+pub(super) fn name_them(bench: &Bench, gate: &Sshd, a: &Sshd, b: &Sshd) {
+    let config = [
+        a.config_block(None),
+        gate.config_block(None),
+        b.config_block(Some("gate")),
+    ];
+    bench.write("ssh_config", &config.concat());
+    let hosts = [("a", a), ("b", b)].map(|(name, sshd)| {
+        format!(
+            "[host.{name}]\nssh = {:?}\nconfig = \"ssh_config\"\nfolder = {:?}\nroot = true\n",
+            sshd.name,
+            sshd.home.join(FOLDER)
+        )
+    });
+    bench.write("hosts.toml", &hosts.concat());
 }
 
 #[test]
