@@ -15,9 +15,9 @@ Exit codes:
   2  a mistake on the command line, or --insecure is missing
   3  the port to listen on cannot be bound
   4  `left status`: no daemon runs on the share
+  5  `left confirm`, `left restore`: it was refused
 
-Limits of this version: nothing is encrypted; deletions are recorded and told
-to the peer, but applied only by a later version; changes are found by looking
+Limits of this version: nothing is encrypted; changes are found by looking
 at the share up to five times a second, less often the larger it is (about once
 a second with 10,000 files), not by watching. A folder without write permission
 is made writable for the moment when the peer has something for it.";
@@ -39,6 +39,49 @@ pub struct Cli {
 pub enum Command {
     /// Tells what the daemon on a share is doing.
     Status(StatusArgs),
+    /// Lets the daemon follow a set of deletions that is held back.
+    ///
+    /// When the peer deletes more than half of the share (and at least 100
+    /// paths), or all of a share of ten paths or more, that may be a mistake: the
+    /// files stay here until this is said. `left status` names the set. If it is
+    /// a mistake, put the files back on the other side.
+    Confirm(ConfirmArgs),
+    /// Puts back what was deleted, or lists what can be.
+    ///
+    /// What the peer deleted lies in the share's .left/trash for 30 days, in at
+    /// most a tenth of the file system.
+    Restore(RestoreArgs),
+    /// Lists the conflict copies in a share.
+    ///
+    /// Where both sides changed a file without knowing of each other, the later
+    /// one keeps the name and the other becomes NAME.conflict-REPLICA-HASH.EXT.
+    /// Keep what you need of the two, and delete the copy.
+    Conflicts(StatusArgs),
+}
+
+/// What `left confirm` needs to know.
+#[derive(Debug, Args)]
+pub struct ConfirmArgs {
+    /// The set's name, from `left status`
+    #[arg(value_name = "SET-ID")]
+    pub set: String,
+    /// The directory that is kept the same
+    #[arg(long, value_name = "DIR", default_value = "./share")]
+    pub share: PathBuf,
+}
+
+/// What `left restore` needs to know.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The path in the share; without one, what can be restored is listed
+    #[arg(value_name = "PATH")]
+    pub path: Option<PathBuf>,
+    /// The directory that is kept the same
+    #[arg(long, value_name = "DIR", default_value = "./share")]
+    pub share: PathBuf,
+    /// The list as JSON
+    #[arg(long, conflicts_with = "path")]
+    pub json: bool,
 }
 
 /// What a daemon needs to know.

@@ -10,12 +10,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::engine::Held;
 use crate::path::{RelPath, escape_bytes};
 use crate::status::{Activity, State};
 
 /// Problems kept for the status; a folder of a million unreadable files must
 /// not fill the memory.
 const PROBLEMS_MAX: usize = 200;
+
+/// Stands for the deletions that are held back; no path can be it.
+const HELD: &[u8] = b"/held";
 
 /// Stands for all problems past the bound; no path can be it.
 const MORE_PROBLEMS: &str = "/";
@@ -36,6 +40,7 @@ pub struct Reporter {
     events: Mutex<Option<File>>,
     activity: Mutex<(Activity, Option<State>)>,
     problems: Mutex<BTreeMap<String, String>>,
+    held: Mutex<Option<Held>>,
     changed: AtomicBool,
     /// Bytes of content received since the start.
     pub received_bytes: AtomicU64,
@@ -50,6 +55,7 @@ impl Reporter {
             events: Mutex::new(events),
             activity: Mutex::default(),
             problems: Mutex::default(),
+            held: Mutex::default(),
             changed: AtomicBool::new(true),
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
@@ -154,6 +160,25 @@ impl Reporter {
         lock(&self.problems).values().cloned().collect()
     }
 
+    /// Deletions of the peer are held back, or are no more.
+    pub fn hold(&self, held: Option<Held>) {
+        match &held {
+            Some(held) => {
+                self.problem(HELD, &held.to_string());
+                let Held { set, count, .. } = held;
+                self.emit(json!({"event": "held", "set": set, "count": count}));
+            }
+            None => self.solved(HELD),
+        }
+        *lock(&self.held) = held;
+        self.mark_changed();
+    }
+
+    /// The deletions that are held back.
+    pub fn held(&self) -> Option<Held> {
+        lock(&self.held).clone()
+    }
+
     /// The peer came or went.
     pub fn peer(&self, event: &str, peer: &str, detail: &str) {
         self.log(&format!(
@@ -212,7 +237,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// A time as `2026-01-31T23:59:59.123Z`.
-fn utc(time: SystemTime) -> String {
+pub fn utc(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, secs) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     // Counted from 1 March of year 0, so that the leap day is a year's last.

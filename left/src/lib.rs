@@ -14,18 +14,14 @@
 //! the peer, names or disk contents cause a panic.
 
 //!
-//! Limits of this version, all of them meant to go: nothing is encrypted; a
-//! deletion is recorded and exchanged but not applied on the other side, and a
-//! folder is not replaced by a file; changes are found by looking, not by
-//! watching, and looking takes at most a fiftieth of a core, so it is seldom in
-//! a large share; content that is known under another name, or at another place
-//! in the same file, is received again; a restored or copied `.left` is not
-//! noticed unless both sides have the same one; on a file system that cannot
-//! exchange two names, an edit in the instant of a replacement is lost; a writer
-//! that still holds a replaced file open writes into nothing; equal large files
-//! are received one after the other; hard links become separate files; owners,
-//! extended attributes, ACLs, set-id bits, and mtimes of folders and links are
-//! not synchronised; files end at 1 TiB.
+//! Limits of this version, all of them meant to go: nothing is encrypted;
+//! content that moved within a file is received again; a restored or copied
+//! `.left` is not noticed unless both sides have the same one; on a file system
+//! that cannot exchange two names, an edit in the instant of a replacement is
+//! lost; a writer that still holds a replaced file open writes into nothing; equal
+//! large files are received one after the other; hard links become separate
+//! files; owners, extended attributes, ACLs, set-id bits, and mtimes of folders
+//! and links are not synchronised; nothing can be ignored; files end at 1 TiB.
 
 #![forbid(unsafe_code)]
 
@@ -42,6 +38,7 @@ pub mod share;
 pub mod apply;
 pub mod part;
 pub mod transfer;
+pub mod trash;
 pub mod wire;
 
 pub mod daemon;
@@ -52,3 +49,4 @@ pub mod events;
 pub mod status;
 
 pub mod cli;
+pub mod control;

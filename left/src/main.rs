@@ -3,19 +3,28 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Parser;
 
-use left::cli::{Cli, Command, StatusArgs};
-use left::daemon::{Ended, Settings, begin_again, run};
-use left::path::STATE_DIR;
+use left::cli::{Cli, Command, ConfirmArgs, RestoreArgs, StatusArgs};
+use left::control::{self, Answer, Request};
+use left::daemon::{Ended, INDEX_FILE, Settings, answer_from_disk, begin_again, run};
+use left::events::utc;
+use left::index::Index;
+use left::path::{STATE_DIR, escape_bytes, shown, unescape_bytes};
+use left::plan::copied_name;
 use left::share::Share;
 use left::status::{STATUS_FILE, Status};
+use left::version::ReplicaId;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Status(args)) => status(&args),
+        Some(Command::Confirm(args)) => confirm(&args),
+        Some(Command::Restore(args)) => restore(&args),
+        Some(Command::Conflicts(args)) => conflicts(&args),
         None => daemon(&cli),
     }
 }
@@ -83,7 +92,6 @@ fn status(args: &StatusArgs) -> ExitCode {
         connected,
         entries,
         wanted,
-        withheld,
         ..
     } = &status;
     let connection = if *connected {
@@ -93,10 +101,16 @@ fn status(args: &StatusArgs) -> ExitCode {
     };
     say(&format!(
         "state:     {state}\nprocess:   {pid}\nreplica:   {replica}\npeer:      {peer} ({connection}, INSECURE: nothing is encrypted)\n\
-         entries:   {entries}, of the peer's still to be taken {wanted}, of those withheld deletions {withheld}\n\
+         entries:   {entries}, of the peer's still to be taken {wanted}\n\
          received:  {} bytes\nsent:      {} bytes\n",
         status.received_bytes, status.sent_bytes,
     ));
+    if let Some(held) = &status.held {
+        say(&format!(
+            "held back: {} deletions of the peer: left confirm {}\n",
+            held.count, held.set
+        ));
+    }
     for problem in &status.problems {
         say(&format!(
             "problem:   {}\n",
@@ -104,6 +118,129 @@ fn status(args: &StatusArgs) -> ExitCode {
         ));
     }
     ExitCode::SUCCESS
+}
+
+fn confirm(args: &ConfirmArgs) -> ExitCode {
+    let set = args.set.clone();
+    told(ask(&args.share, Request::Confirm { set }), false)
+}
+
+fn restore(args: &RestoreArgs) -> ExitCode {
+    let request = match &args.path {
+        None => Request::Trash,
+        Some(path) => {
+            // A path that begins with the share's is meant to be in it.
+            let path = path.strip_prefix(&args.share).unwrap_or(path);
+            let path = escape_bytes(path.as_os_str().as_encoded_bytes());
+            Request::Restore { path }
+        }
+    };
+    told(ask(&args.share, request), args.json)
+}
+
+/// Asks the daemon on a share; where none runs, looks itself.
+fn ask(share: &Path, request: Request) -> Result<Answer, String> {
+    let shown = shown(share.as_os_str().as_encoded_bytes());
+    match Share::is_locked(share) {
+        Ok(true) => control::ask(share, &request)
+            .map_err(|error| format!("cannot ask the left that runs on {shown}: {error}")),
+        Ok(false) => {
+            let index = share.join(STATE_DIR).join(INDEX_FILE);
+            if !index.exists() {
+                return Err(format!("{shown} was never kept the same with another"));
+            }
+            let opened = Share::open(share).map_err(|error| error.to_string())?;
+            let unused = (ReplicaId(0), 0);
+            let (index, _) = Index::open(&index, unused).map_err(|error| error.to_string())?;
+            Ok(answer_from_disk(&opened, &index, request))
+        }
+        Err(error) => Err(format!("cannot open share {shown}: {error}")),
+    }
+}
+
+fn told(answer: Result<Answer, String>, json: bool) -> ExitCode {
+    match answer {
+        Ok(Answer::Done(text)) => {
+            say(&format!("{text}\n"));
+            ExitCode::SUCCESS
+        }
+        Ok(Answer::Refused(text)) => complain(&text, 5),
+        Ok(Answer::Trash(items)) if json => {
+            say(&format!("{}\n", serde_json::json!(items)));
+            ExitCode::SUCCESS
+        }
+        Ok(Answer::Trash(items)) => {
+            if items.is_empty() {
+                say("nothing lies in the trash\n");
+            }
+            for item in items {
+                let path = unescape_bytes(&item.path).unwrap_or_default();
+                let removed = utc(UNIX_EPOCH + Duration::from_secs(item.removed));
+                say(&format!("{removed}  {:>14}  {}\n", item.size, shown(&path)));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(text) => complain(&text, 1),
+    }
+}
+
+fn conflicts(args: &StatusArgs) -> ExitCode {
+    let mut found = Vec::new();
+    if let Err(error) = find_copies(&args.share, &mut Vec::new(), &mut found) {
+        let shown = shown(args.share.as_os_str().as_encoded_bytes());
+        return complain(&format!("cannot look through {shown}: {error}"), 1);
+    }
+    found.sort();
+    if args.json {
+        let all: Vec<_> = found
+            .iter()
+            .map(|(path, copy)| {
+                serde_json::json!({"path": escape_bytes(path), "copy": escape_bytes(copy)})
+            })
+            .collect();
+        say(&format!("{}\n", serde_json::json!(all)));
+        return ExitCode::SUCCESS;
+    }
+    if found.is_empty() {
+        say("there are no conflict copies\n");
+    }
+    for (path, copy) in found {
+        say(&format!("{}\n  {}\n", shown(&path), shown(&copy)));
+    }
+    ExitCode::SUCCESS
+}
+
+/// Each conflict copy below a folder, with the path that it is a copy of.
+fn find_copies(
+    folder: &Path,
+    above: &mut Vec<u8>,
+    found: &mut Vec<(Vec<u8>, Vec<u8>)>,
+) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().as_encoded_bytes().to_vec();
+        if above.is_empty() && name == STATE_DIR.as_bytes() {
+            continue;
+        }
+        let inside = above.len();
+        if inside > 0 {
+            above.push(b'/');
+        }
+        if let Some(original) = copied_name(&name) {
+            let folder = above.clone();
+            found.push((
+                [&folder[..], &original].concat(),
+                [&folder[..], &name].concat(),
+            ));
+        }
+        // Not through a link.
+        if entry.file_type()?.is_dir() {
+            above.extend_from_slice(&name);
+            find_copies(&entry.path(), above, found)?;
+        }
+        above.truncate(inside);
+    }
+    Ok(())
 }
 
 fn read_status(share: &Path) -> std::io::Result<Status> {

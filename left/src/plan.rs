@@ -10,7 +10,7 @@ use crate::version::{Relation, ReplicaId, VersionVector};
 
 /// What this side does about the peer's entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum Decision {
     /// Ours is the same or newer; the peer acts, if anybody.
     Nothing,
     /// The disk already is as it should be; only the record changes.
@@ -22,41 +22,38 @@ pub enum Action {
     /// Both changed it and the peer's version keeps the name: ours is kept
     /// under the name of a conflict copy, then this is installed.
     InstallKeepingOurs(Entry),
-    /// The peer deleted it or turned a folder into something else. This
-    /// version of the program records that and deletes nothing.
-    Withhold,
+    /// The peer deleted it: ours goes to the trash, a folder when nothing is in it.
+    Remove(Entry),
 }
 
 /// Decides for one path; `mine` is `None` when nothing was ever known here.
-pub fn plan(mine: Option<&Entry>, theirs: &Entry) -> Action {
+pub fn plan(mine: Option<&Entry>, theirs: &Entry) -> Decision {
     let Some(mine) = mine else {
         return match theirs.body {
-            Body::Deleted => Action::Record(theirs.clone()),
-            _ => Action::Install(theirs.clone()),
+            Body::Deleted => Decision::Record(theirs.clone()),
+            _ => Decision::Install(theirs.clone()),
         };
     };
     match mine.version.relation(&theirs.version) {
-        Relation::Equal | Relation::Newer => Action::Nothing,
+        Relation::Equal | Relation::Newer => Decision::Nothing,
         Relation::Older => follow(mine, theirs),
         Relation::Concurrent => reconcile(mine, theirs),
     }
 }
 
 /// The peer's version was made with ours known.
-fn follow(mine: &Entry, theirs: &Entry) -> Action {
+fn follow(mine: &Entry, theirs: &Entry) -> Decision {
     if mine.same_content(theirs) {
         return adopt_metadata(mine, theirs.clone());
     }
     match (&mine.body, &theirs.body) {
-        (_, Body::Deleted) => Action::Withhold,
-        // The folder's content would have to go first.
-        (Body::Dir, _) => Action::Withhold,
-        _ => Action::Install(theirs.clone()),
+        (_, Body::Deleted) => Decision::Remove(theirs.clone()),
+        _ => Decision::Install(theirs.clone()),
     }
 }
 
 /// Each side changed it without knowing of the other's change.
-fn reconcile(mine: &Entry, theirs: &Entry) -> Action {
+fn reconcile(mine: &Entry, theirs: &Entry) -> Decision {
     let version = mine.version.merged(&theirs.version);
     match (&mine.body, &theirs.body) {
         _ if mine.same_content(theirs) => {
@@ -68,20 +65,20 @@ fn reconcile(mine: &Entry, theirs: &Entry) -> Action {
             adopt_metadata(mine, winner.with_version(version))
         }
         // A change beats a deletion.
-        (Body::Deleted, _) => Action::Install(theirs.with_version(version)),
-        (_, Body::Deleted) => Action::Record(mine.with_version(version)),
+        (Body::Deleted, _) => Decision::Install(theirs.with_version(version)),
+        (_, Body::Deleted) => Decision::Record(mine.with_version(version)),
         // Ours must not claim to know theirs before the peer has saved it, or
         // the peer would take ours for a successor and save nothing.
-        _ if keeps_the_name(mine, theirs) => Action::Nothing,
-        _ => Action::InstallKeepingOurs(theirs.with_version(version)),
+        _ if keeps_the_name(mine, theirs) => Decision::Nothing,
+        _ => Decision::InstallKeepingOurs(theirs.with_version(version)),
     }
 }
 
-fn adopt_metadata(mine: &Entry, target: Entry) -> Action {
+fn adopt_metadata(mine: &Entry, target: Entry) -> Decision {
     if mine.same_metadata(&target) || target.is_deleted() {
-        Action::Record(target)
+        Decision::Record(target)
     } else {
-        Action::SetMetadata(target)
+        Decision::SetMetadata(target)
     }
 }
 
@@ -127,6 +124,35 @@ pub fn conflict_name(name: &[u8], loser: &Body, replica: ReplicaId, attempt: u32
     [stem, mark.as_bytes(), extension].concat()
 }
 
+/// The name of which this is the name of a conflict copy, as far as
+/// [`conflict_name`] left it whole.
+pub fn copied_name(name: &[u8]) -> Option<Vec<u8>> {
+    const MARK: &[u8] = b".conflict-";
+    let at = name
+        .windows(MARK.len())
+        .rposition(|window| window == MARK)?;
+    let rest = &name[at + MARK.len()..];
+    let (replica, rest) = rest.split_at_checked(6)?;
+    let rest = rest.strip_prefix(b"-")?;
+    let (hash, rest) = rest.split_at_checked(8)?;
+    if ![replica, hash].concat().iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    // A further name of the same.
+    let extension = match rest.strip_prefix(b"-") {
+        Some(numbered) => {
+            let digits = numbered
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
+            Some(&numbered[digits..]).filter(|_| digits > 0)?
+        }
+        None => rest,
+    };
+    let is_extension = extension.is_empty() || extension.starts_with(b".");
+    is_extension.then(|| [&name[..at], extension].concat())
+}
+
 /// The first bytes of a name, not cut inside a UTF-8 character.
 fn cut_at_char(bytes: &[u8], bytes_max: usize) -> &[u8] {
     if bytes.len() <= bytes_max {
@@ -139,12 +165,13 @@ fn cut_at_char(bytes: &[u8], bytes_max: usize) -> &[u8] {
     &bytes[..end]
 }
 
-/// The version of an entry after a change found on this side.
-pub fn changed_here(known: Option<&Entry>, here: ReplicaId) -> VersionVector {
+/// The version of an entry after a change found on this side, which gets this
+/// sequence number.
+pub fn changed_here(known: Option<&Entry>, here: ReplicaId, number: u64) -> VersionVector {
     known
         .map(|entry| entry.version.clone())
         .unwrap_or_default()
-        .raised(here)
+        .raised(here, number)
 }
 
 #[cfg(test)]
@@ -192,7 +219,7 @@ mod tests {
 
     #[test]
     fn table() {
-        use Action::*;
+        use Decision::*;
         let at = |entry: &Entry, a, b| entry.with_version(version(a, b));
         let one = file("one", 10, 1, 0);
         let two = file("two", 20, 1, 0);
@@ -216,8 +243,8 @@ mod tests {
             plan(Some(&one), &at(&touched, 1, 1)),
             SetMetadata(at(&touched, 1, 1))
         );
-        assert_eq!(plan(Some(&one), &at(&gone, 1, 1)), Withhold);
-        assert_eq!(plan(Some(&dir), &at(&one, 1, 1)), Withhold);
+        assert_eq!(plan(Some(&one), &at(&gone, 1, 1)), Remove(at(&gone, 1, 1)));
+        assert_eq!(plan(Some(&dir), &at(&one, 1, 1)), Install(at(&one, 1, 1)));
         assert_eq!(plan(Some(&one), &at(&dir, 1, 1)), Install(at(&dir, 1, 1)));
         assert_eq!(plan(Some(&gone), &at(&one, 1, 1)), Install(at(&one, 1, 1)));
         // Concurrent.
@@ -259,8 +286,8 @@ mod tests {
                     continue;
                 }
                 let (mine, theirs) = (other(mine.clone(), 1, 0), other(theirs.clone(), 0, 1));
-                let kept = plan(Some(&mine), &theirs) == Action::Nothing;
-                let lost = matches!(plan(Some(&theirs), &mine), Action::InstallKeepingOurs(_));
+                let kept = plan(Some(&mine), &theirs) == Decision::Nothing;
+                let lost = matches!(plan(Some(&theirs), &mine), Decision::InstallKeepingOurs(_));
                 assert_eq!(kept, lost, "{mine:?} {theirs:?}");
             }
         }
@@ -278,6 +305,20 @@ mod tests {
         assert!(name(long.as_bytes()).len() <= NAME_BYTES_MAX);
         let endless = [b"x.".as_slice(), &[b'e'; 253]].concat();
         assert!(conflict_name(&endless, &body, A, 7).len() <= NAME_BYTES_MAX);
+        for whole in [&b"a.txt"[..], b".hidden", b"plain", b"a.b.c"] {
+            for attempt in [0, 12] {
+                let copy = conflict_name(whole, &body, A, attempt);
+                assert_eq!(copied_name(&copy).as_deref(), Some(whole));
+            }
+        }
+        for other in [
+            &b"a.conflict-"[..],
+            b"a.conflict-aaaaaa-zzzzzzzz",
+            b"a.txt",
+            b"",
+        ] {
+            assert_eq!(copied_name(other), None);
+        }
         assert_ne!(
             conflict_name(b"a", &body, A, 0),
             conflict_name(b"a", &body, A, 1)
@@ -292,7 +333,7 @@ mod tests {
 
     impl Side {
         fn edit(&mut self, path: &str, body: Body, here: ReplicaId) {
-            let version = changed_here(self.records.get(path), here);
+            let version = changed_here(self.records.get(path), here, 0);
             self.records.insert(
                 path.to_owned(),
                 Entry {
@@ -306,12 +347,14 @@ mod tests {
         fn hear(&mut self, path: &str, theirs: &Entry, here: ReplicaId) {
             let mine = self.records.get(path).cloned();
             match plan(mine.as_ref(), theirs) {
-                Action::Nothing => {}
-                Action::Withhold => panic!("the simulation deletes nothing"),
-                Action::Record(entry) | Action::SetMetadata(entry) | Action::Install(entry) => {
+                Decision::Nothing => {}
+                Decision::Remove(entry)
+                | Decision::Record(entry)
+                | Decision::SetMetadata(entry)
+                | Decision::Install(entry) => {
                     self.records.insert(path.to_owned(), entry);
                 }
-                Action::InstallKeepingOurs(entry) => {
+                Decision::InstallKeepingOurs(entry) => {
                     let ours = mine.expect("a conflict has two sides").body;
                     let copy = conflict_name(path.as_bytes(), &ours, here, 0);
                     let copy = String::from_utf8(copy).unwrap();

@@ -27,6 +27,9 @@ pub const PARTS_DIR: &str = "parts";
 /// How long a lock is waited for at the start.
 const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 
+/// The folder of what was removed lately, inside the state folder.
+pub const TRASH_DIR: &str = "trash";
+
 const DIR_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
@@ -79,6 +82,7 @@ pub struct Share {
     root: OwnedFd,
     state: OwnedFd,
     parts: OwnedFd,
+    trash: OwnedFd,
     device: u64,
     lacks_openat2: AtomicBool,
 }
@@ -120,9 +124,12 @@ impl Share {
         };
         let state = make_private(&root, STATE_DIR).map_err(in_state)?;
         let parts = make_private(&state, PARTS_DIR).map_err(in_state)?;
+        let trash = make_private(&state, TRASH_DIR).map_err(in_state)?;
         let device = fstat(&root).map_err(in_state)?.st_dev as u64;
-        if fstat(&parts).map_err(in_state)?.st_dev as u64 != device {
-            return Err(in_state(Errno::XDEV));
+        for folder in [&parts, &trash] {
+            if fstat(folder).map_err(in_state)?.st_dev as u64 != device {
+                return Err(in_state(Errno::XDEV));
+            }
         }
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         Ok(Self {
@@ -130,6 +137,7 @@ impl Share {
             root,
             state,
             parts,
+            trash,
             device,
             lacks_openat2: AtomicBool::new(false),
         })
@@ -158,6 +166,11 @@ impl Share {
     /// The folder of parts.
     pub fn parts(&self) -> &OwnedFd {
         &self.parts
+    }
+
+    /// The folder of what was removed lately.
+    pub fn trash(&self) -> &OwnedFd {
+        &self.trash
     }
 
     /// The state folder.

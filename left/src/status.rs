@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, openat, renameat};
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Held;
+
 /// The name of the status file inside the state folder.
 pub const STATUS_FILE: &str = "status.json";
 
@@ -67,8 +69,6 @@ pub struct Activity {
     pub receiving: bool,
     /// Something is sent.
     pub sending: bool,
-    /// Deletions of the peer that are recorded and not applied.
-    pub withheld: u64,
     /// The end has begun.
     pub ending: bool,
 }
@@ -121,8 +121,8 @@ pub struct Status {
     pub entries: u64,
     /// Entries of the peer that are still to be acted on.
     pub wanted: u64,
-    /// Of those, deletions that this version records but does not apply.
-    pub withheld: u64,
+    /// Deletions of the peer that wait for `left confirm`, if any.
+    pub held: Option<Held>,
     /// Bytes of content received since the start.
     pub received_bytes: u64,
     /// Bytes of content sent since the start.

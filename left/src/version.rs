@@ -85,12 +85,21 @@ impl VersionVector {
         Self(merged)
     }
 
-    /// The version after one more change by `replica`.
-    pub fn raised(&self, replica: ReplicaId) -> Self {
+    /// The version after one more change by `replica`, counted as `number` or higher.
+    ///
+    /// A replica gives the sequence number of its index that the change gets: it
+    /// is larger than any number it gave before, for whatever path. So a path
+    /// whose tombstone is forgotten begins above all that was ever known of it.
+    pub fn raised(&self, replica: ReplicaId, number: u64) -> Self {
         let mut raised = self.0.clone();
         let count = raised.entry(replica).or_insert(0);
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(1).max(number);
         Self(raised)
+    }
+
+    /// What `replica` counted last.
+    pub fn counter(&self, replica: ReplicaId) -> u64 {
+        self.0.get(&replica).copied().unwrap_or(0)
     }
 
     fn covers(&self, other: &Self) -> bool {
@@ -132,7 +141,9 @@ mod tests {
         let merged = left.merged(&right);
         assert_eq!(merged.relation(&left), Relation::Newer);
         assert_eq!(merged.relation(&right), Relation::Newer);
-        assert_eq!(merged.raised(A).relation(&merged), Relation::Newer);
+        assert_eq!(merged.raised(A, 0).relation(&merged), Relation::Newer);
+        assert_eq!(merged.raised(A, 9).counter(A), 9);
+        assert_eq!(merged.raised(A, 1).counter(A), 3);
     }
 
     #[test]

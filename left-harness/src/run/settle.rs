@@ -55,7 +55,7 @@ pub async fn settle(world: &Arc<World>, within: Duration, quiet: Duration) -> St
             ));
         }
         if begun.elapsed() >= within {
-            let why = waited_for.unwrap_or_else(|| "it was quiet for too short a time".into());
+            let why = waited_for.unwrap_or_else(|| state.too_short());
             let details = observe::trees(world, &manifests).await.details;
             let reason = format!("not settled within {} s: {why}", within.as_secs_f64());
             let halt = match unseen(&manifests) {
@@ -89,6 +89,8 @@ struct Quiet {
     since: Instant,
     last: Vec<Manifest>,
     activity: u64,
+    /// What happened last.
+    disturbed: String,
 }
 
 impl Quiet {
@@ -97,7 +99,14 @@ impl Quiet {
             since: Instant::now(),
             last: Vec::new(),
             activity: world.lab.link.activity().await?,
+            disturbed: String::new(),
         })
+    }
+
+    /// Why it is not settled though all is quiet.
+    fn too_short(&self) -> String {
+        let since = self.since.elapsed().as_secs_f64();
+        format!("quiet for only {since:.1} s, since {}", self.disturbed)
     }
 
     /// `None` while both sides are equal and quiet; else what is waited for.
@@ -126,7 +135,8 @@ impl Quiet {
         } else {
             None
         };
-        if why.is_some() {
+        if let Some(why) = &why {
+            self.disturbed = why.clone();
             self.since = Instant::now();
             self.activity = activity;
             self.last = manifests.to_vec();

@@ -176,8 +176,16 @@ impl Sshd {
 
     /// Stops or goes on with the server and all its connections: `STOP`, `CONT`.
     pub fn signal(&self, signal: Signal) {
-        for pid in family(self.child.id()) {
-            let _ = kill_process(pid, signal);
+        let mut told = Vec::new();
+        // It may be starting a session right now. Whoever is stopped starts nothing
+        // more, so the second look finds what the first one missed.
+        for _ in 0..3 {
+            for pid in family(self.child.id()) {
+                if !told.contains(&pid) {
+                    let _ = kill_process(pid, signal);
+                    told.push(pid);
+                }
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::{How, Job, change_mode, open_to_change};
 use crate::entry::Body;
-use crate::index::Index;
+use crate::index::Store;
 use crate::part::{STAGED, is_superseded, rescue};
 use crate::path::RelPath;
 use crate::plan::conflict_name;
@@ -32,7 +32,7 @@ pub(super) enum Exchanged {
 /// back.
 pub(super) fn exchange(
     share: &Share,
-    index: &Index,
+    index: &impl Store,
     folder: &OwnedFd,
     job: &Job,
     known: &Stamp,
@@ -40,6 +40,8 @@ pub(super) fn exchange(
     let name = job.path.name();
     match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(now) if stamp(&now).same_file(known) => {}
+        // What was in a folder, and went before it, has moved its times.
+        Ok(now) if is_dir(&now) && stamp(&now).ino == known.ino => {}
         Ok(_) | Err(Errno::NOENT) => return Ok(Exchanged::No),
         Err(errno) => return Err(errno.into()),
     }
@@ -64,7 +66,7 @@ pub(super) fn exchange(
 /// The exchange itself; `false` when what came out went back.
 pub(super) fn exchange_staged(
     share: &Share,
-    index: &Index,
+    index: &impl Store,
     folder: &OwnedFd,
     staged: &str,
     job: &Job,
@@ -82,7 +84,17 @@ pub(super) fn exchange_staged(
         Err(errno) => return Err(errno.into()),
     }
     let known = job.known.as_ref();
-    let superseded = known.map_or(Ok(false), |known| is_superseded(share, staged, known));
+    let superseded = match known {
+        Some(known) if known.entry.body == Body::Dir => {
+            match unlinkat(share.parts(), staged, AtFlags::REMOVEDIR) {
+                Ok(()) => return Ok(true),
+                Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => Ok(false),
+                Err(errno) => Err(errno.into()),
+            }
+        }
+        Some(known) => is_superseded(share.parts(), staged.as_bytes(), known),
+        None => Ok(false),
+    };
     if matches!(superseded, Ok(true)) {
         // What cannot be removed now is cleaned up later.
         let _ = unlinkat(share.parts(), staged, AtFlags::empty());
@@ -93,7 +105,15 @@ pub(super) fn exchange_staged(
         Err(errno) => {
             // Nobody looks under this name for a file of the user.
             let body = known.map_or(&Body::Dir, |known| &known.entry.body);
-            let kept = rescue(share, index, staged, Some(&job.path), body)?;
+            let parts = share.parts();
+            let kept = rescue(
+                share,
+                index,
+                parts,
+                staged.as_bytes(),
+                Some(&job.path),
+                body,
+            )?;
             let why = io::Error::from(errno);
             Err(io::Error::other(format!(
                 "what was changed meanwhile cannot be put back: {why}; it is kept as {kept}"
@@ -146,7 +166,7 @@ fn clear_staged(share: &Share) -> io::Result<()> {
 
 /// Gives the losing version its second name before it loses the first, so
 /// that no moment is without it.
-fn keep_copy(index: &Index, folder: &OwnedFd, job: &Job) -> io::Result<RelPath> {
+fn keep_copy(index: &impl Store, folder: &OwnedFd, job: &Job) -> io::Result<RelPath> {
     let ours = job
         .known
         .as_ref()

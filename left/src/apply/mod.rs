@@ -3,6 +3,8 @@
 //! when that was decided.
 
 mod exchange;
+mod gather;
+mod remove;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,13 +18,16 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use exchange::{Exchanged, exchange};
+use gather::gather;
+use remove::{remove, trash_name};
 
 use crate::entry::{Body, ContentId, Entry, Mtime};
-use crate::index::{Change, Index};
-use crate::part::{PartId, remove_part};
+use crate::index::{Change, Store, Trashed};
+use crate::part::{PartId, open_complete_part, remove_part};
 use crate::path::RelPath;
 use crate::record::{Record, Stamp};
 use crate::share::{Share, is_dir, stamp};
+use crate::trash::unix_seconds;
 
 /// How a job changes the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +38,17 @@ pub enum How {
     InstallKeepingOurs,
     /// Mode and mtime only.
     SetMetadata,
+    /// Into the trash; a folder only when it is empty.
+    Remove,
+}
+
+/// Where on this side a content lies that need not be received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// In the trash, under this name: it is moved.
+    Trash(Vec<u8>, Trashed),
+    /// At another path, which looked like this: it is copied.
+    Path(RelPath, Stamp),
 }
 
 /// One path to be changed.
@@ -48,8 +64,11 @@ pub struct Job {
     pub target: Entry,
     /// How.
     pub how: How,
-    /// Which of several parts with the same content; see [`PartId`].
+    /// Which of several parts with the same content, see [`PartId`]; of a removal
+    /// what its name in the trash begins with.
     pub slot: u32,
+    /// Where the content is to be had on this side.
+    pub source: Option<Source>,
 }
 
 impl Job {
@@ -93,6 +112,12 @@ pub enum Outcome {
         /// Where the losing version of a conflict is kept.
         copy: Option<RelPath>,
     },
+    /// It is gone, and lies in the trash under this name, if there was anything.
+    Removed(Option<(Vec<u8>, Trashed)>),
+    /// The folder that is to go holds something.
+    NotEmpty,
+    /// The content is not where it was said to be on this side.
+    NotHere,
     /// The disk is not as it was when this was decided: look again, decide again.
     Changed,
     /// The system refused; it is tried again later.
@@ -102,9 +127,9 @@ pub enum Outcome {
 /// Syncing the whole file system costs less than this many files one by one.
 const SYNC_EACH_MAX: usize = 8;
 
-/// Performs jobs together, so that many small files share their syncs. A part
-/// comes with each job that has content.
-pub fn apply(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Vec<(Job, Outcome)> {
+/// Performs jobs together, so that many small files share their syncs. The
+/// part of each job that has content is complete.
+pub fn apply(share: &Share, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Outcome)> {
     let ended = apply_all(share, index, jobs);
     for (job, outcome) in &ended {
         // The next attempt has a part of its own; this one would stay.
@@ -116,15 +141,23 @@ pub fn apply(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Ve
     ended
 }
 
-fn apply_all(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Vec<(Job, Outcome)> {
+fn apply_all(share: &Share, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Outcome)> {
     let mut ready = Vec::new();
     let mut ended = Vec::new();
-    for (job, part) in jobs {
-        match part
-            .as_ref()
-            .map_or(Ok(()), |part| dress(part, &job.target))
-        {
-            Ok(()) => ready.push((job, part)),
+    for job in jobs {
+        match gather(share, &job) {
+            Ok(true) => {}
+            Ok(false) => {
+                ended.push((job, Outcome::NotHere));
+                continue;
+            }
+            Err(error) => {
+                ended.push((job, Outcome::Failed(error)));
+                continue;
+            }
+        }
+        match open_dressed(share, &job) {
+            Ok(part) => ready.push((job, part)),
             Err(error) => ended.push((job, Outcome::Failed(error))),
         }
     }
@@ -144,15 +177,18 @@ fn apply_all(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Ve
         }
         return ended;
     }
+    let now = unix_seconds();
     let intents: Vec<Change> = ready
         .iter()
         .filter(|(job, _)| job.stamp().is_some())
         .filter_map(|(job, _)| {
+            let path = job.path.clone();
+            if job.how == How::Remove {
+                let name = trash_name(job, now);
+                return is_trashed(job).then_some(Change::Removing { name, path });
+            }
             let id = job.part()?;
-            Some(Change::Intend {
-                id,
-                path: job.path.clone(),
-            })
+            Some(Change::Intend { id, path })
         })
         .collect();
     if let Err(error) = index.commit(&intents) {
@@ -166,38 +202,76 @@ fn apply_all(share: &Share, index: &Index, jobs: Vec<(Job, Option<File>)>) -> Ve
     let mut folders: HashMap<Option<RelPath>, OwnedFd> = HashMap::new();
     let mut placed = Vec::new();
     for (job, part) in ready {
-        let outcome = match perform(share, index, &mut folders, &job, part.as_ref()) {
+        let outcome = match perform(share, index, &mut folders, &job, part.as_ref(), now) {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed(error),
         };
         placed.push((job, outcome));
     }
-    // Names are durable before the index says so.
+    // Names are durable before the index says so. What is in the trash first, so
+    // that it is somewhere at every moment.
+    if placed
+        .iter()
+        .any(|(_, outcome)| matches!(outcome, Outcome::Removed(Some(_))))
+        && let Err(error) = fsync(share.trash())
+    {
+        let text = error.to_string();
+        return ended
+            .into_iter()
+            .chain(placed.into_iter().map(|(job, _)| {
+                let why = io::Error::other(text.clone());
+                (job, Outcome::Failed(why))
+            }))
+            .collect();
+    }
     let unsynced: Vec<&Option<RelPath>> = folders
         .iter()
         .filter(|(_, folder)| fsync(folder).is_err())
         .map(|(path, _)| path)
         .collect();
     for (job, outcome) in &mut placed {
-        if matches!(outcome, Outcome::Done { .. }) && unsynced.contains(&&job.path.parent()) {
+        let is_over = matches!(outcome, Outcome::Done { .. } | Outcome::Removed(_));
+        if is_over && unsynced.contains(&&job.path.parent()) {
             // The scanner finds the equal content and nothing is sent again.
             *outcome = Outcome::Changed;
         }
     }
+    // What was put back is no removal any more.
+    let back: Vec<Change> = placed
+        .iter()
+        .filter(|(job, outcome)| {
+            is_trashed(job)
+                && job.stamp().is_some()
+                && !matches!(outcome, Outcome::Removed(Some(_)))
+        })
+        .map(|(job, _)| Change::Removed {
+            name: trash_name(job, now),
+        })
+        .collect();
+    // If that fails it is looked at once more at the next start.
+    let _ = index.commit(&back);
     ended.extend(placed);
     ended
 }
 
-/// Gives a part the length and metadata of the file it becomes.
-fn dress(part: &File, target: &Entry) -> io::Result<()> {
-    let Body::File { size, mtime, .. } = &target.body else {
-        return Ok(());
+/// Whether a removal goes through the trash.
+fn is_trashed(job: &Job) -> bool {
+    let known = job.known.as_ref();
+    job.how == How::Remove && known.is_some_and(|known| known.entry.body != Body::Dir)
+}
+
+/// Opens the part of a job with content, and gives it the metadata of the file
+/// that it becomes.
+fn open_dressed(share: &Share, job: &Job) -> io::Result<Option<File>> {
+    let (Some((_, size)), Some(id)) = (job.content(), job.part()) else {
+        return Ok(None);
     };
-    if part.metadata()?.len() != *size {
-        part.set_len(*size)?;
+    let part = open_complete_part(share, id, size)?;
+    fchmod(&part, Mode::from_raw_mode(job.target.mode))?;
+    if let Some(mtime) = job.target.mtime() {
+        set_mtime(&part, mtime)?;
     }
-    fchmod(part, Mode::from_raw_mode(target.mode))?;
-    set_mtime(part, *mtime)
+    Ok(Some(part))
 }
 
 fn set_mtime(file: &impl std::os::fd::AsFd, mtime: Mtime) -> io::Result<()> {
@@ -236,24 +310,34 @@ fn syncfs_tells_errors() -> bool {
 
 fn perform(
     share: &Share,
-    index: &Index,
+    index: &impl Store,
     folders: &mut HashMap<Option<RelPath>, OwnedFd>,
     job: &Job,
     part: Option<&File>,
+    now: u64,
 ) -> io::Result<Outcome> {
+    use std::collections::hash_map::Entry::{Occupied, Vacant};
     if job.how == How::SetMetadata {
         return set_metadata(share, job);
     }
-    let above = job.path.parent();
-    let folder = match folders.entry(above) {
-        std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-        std::collections::hash_map::Entry::Vacant(new) => new.insert(share.make_parent(&job.path)?),
+    let folder = match folders.entry(job.path.parent()) {
+        Occupied(known) => known.into_mut(),
+        Vacant(new) if job.how == How::Remove => match share.open_parent(&job.path) {
+            Ok(folder) => new.insert(folder),
+            // Gone with its folder.
+            Err(Errno::NOENT) => return Ok(Outcome::Removed(None)),
+            Err(Errno::NOTDIR | Errno::LOOP) => return Ok(Outcome::Changed),
+            Err(errno) => return Err(errno.into()),
+        },
+        Vacant(new) => new.insert(share.make_parent(&job.path)?),
     };
-    let first = place(share, index, folder, job, part);
-    match first {
+    let once = || match job.how {
+        How::Remove => remove(share, index, folder, job, now),
+        _ => place(share, index, folder, job, part),
+    };
+    match once() {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            in_writable_folder(folder, || place(share, index, folder, job, part))
-                .unwrap_or(Err(error))
+            in_writable_folder(folder, once).unwrap_or(Err(error))
         }
         other => other,
     }
@@ -276,7 +360,7 @@ fn in_writable_folder<T>(folder: &OwnedFd, work: impl FnOnce() -> T) -> Option<T
 
 fn place(
     share: &Share,
-    index: &Index,
+    index: &impl Store,
     folder: &OwnedFd,
     job: &Job,
     part: Option<&File>,

@@ -1,6 +1,8 @@
 //! Brings everything up, waits for a signal, and takes everything down.
 
 mod again;
+mod answer;
+mod drive;
 mod error;
 mod places;
 mod work;
@@ -19,14 +21,17 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 pub use again::begin_again;
 use again::{FAILED, expect_panics, wait_for_room};
+use answer::Answering;
+pub use answer::answer_from_disk;
+pub use drive::Input;
+use drive::{Hands, drive};
 pub use error::DaemonError;
 use places::{open_events, refuse_log_inside, share_path};
 use work::{apply_all, scan_always};
 
-use crate::engine::{Engine, EngineContext, Event};
 use crate::events::Reporter;
 use crate::index::Index;
-use crate::part::{any_parts, settle_intents};
+use crate::part::{any_parts, settle_intents, settle_removing};
 use crate::path::{STATE_DIR, shown};
 use crate::scanner::Scanner;
 use crate::session::{Hub, SessionContext, accept_all, dial_always, random};
@@ -34,6 +39,7 @@ use crate::share::Share;
 use crate::status::{Status, write_status};
 use crate::transfer::blocks::ListCache;
 use crate::transfer::send::SendContext;
+use crate::trash::unix_seconds;
 use crate::version::ReplicaId;
 use crate::wire::socket::listen;
 
@@ -43,14 +49,14 @@ const STATUS_EVERY: Duration = Duration::from_millis(250);
 /// What is under way gets this long at the end; it resumes at the next start.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// Events waiting for the engine.
-const EVENTS_MAX: usize = 1024;
+/// Inputs waiting for the engine.
+const INPUTS_MAX: usize = 1024;
 
 /// Jobs waiting for the applier; more than the engine ever has on their way.
 const JOBS_MAX: usize = 1024;
 
 /// The name of the index inside the state folder.
-const INDEX_FILE: &str = "index";
+pub const INDEX_FILE: &str = "index";
 
 /// How to run; checked and complete.
 #[derive(Debug, Clone)]
@@ -171,7 +177,8 @@ fn run_on(
         activity.opened = true;
         activity.recovering = any_parts(share);
     });
-    settle_intents(share, &index, reporter)?;
+    settle_intents(share, &*index, reporter)?;
+    settle_removing(share, &*index, reporter, unix_seconds())?;
     reporter.update(|activity| activity.recovering = false);
 
     let daemon = Daemon::up(
@@ -194,7 +201,7 @@ struct Daemon {
     reporter: Arc<Reporter>,
     context: Arc<SessionContext>,
     stop: Arc<AtomicBool>,
-    events: SyncSender<Event>,
+    inputs: SyncSender<Input>,
     /// The engine, the applier and the scanner: what writes.
     workers: Vec<JoinHandle<()>>,
     /// Why a worker ended by itself.
@@ -212,9 +219,10 @@ impl Daemon {
     ) -> Result<Self, DaemonError> {
         let stop = Arc::new(AtomicBool::new(false));
         let lists = Arc::new(ListCache::default());
-        let (events, events_end) = sync_channel(EVENTS_MAX);
+        let (inputs, inputs_end) = sync_channel(INPUTS_MAX);
         let (jobs, jobs_end) = sync_channel(JOBS_MAX);
         let (look_again, look_again_end) = sync_channel(1);
+        let look_again_too = look_again.clone();
         let failed = Arc::new(std::sync::Mutex::new(None));
         let fail = Failing {
             failed: failed.clone(),
@@ -222,7 +230,7 @@ impl Daemon {
         };
         let mut workers = Vec::new();
 
-        let context = EngineContext {
+        let hands = Hands {
             share: share.clone(),
             index: index.clone(),
             reporter: reporter.clone(),
@@ -231,12 +239,12 @@ impl Daemon {
         };
         let fail_engine = fail.clone();
         workers.push(spawn("engine", move || {
-            if let Err(error) = Engine::new(context).run(&events_end) {
+            if let Err(error) = drive(&hands, &inputs_end) {
                 fail_engine.with(error.into());
             }
         })?);
         let (applier_share, applier_index, applied) =
-            (share.clone(), index.clone(), events.clone());
+            (share.clone(), index.clone(), inputs.clone());
         workers.push(spawn("applier", move || {
             apply_all(&applier_share, &applier_index, &jobs_end, &applied)
         })?);
@@ -247,7 +255,7 @@ impl Daemon {
             reporter.clone(),
             stop.clone(),
         );
-        let (scanner_share, scanner_stop, observed) = (share.clone(), stop.clone(), events.clone());
+        let (scanner_share, scanner_stop, observed) = (share.clone(), stop.clone(), inputs.clone());
         workers.push(spawn("scanner", move || {
             if let Err(error) = scan_always(
                 &mut scanner,
@@ -270,7 +278,7 @@ impl Daemon {
                 lists,
                 reporter: reporter.clone(),
             },
-            engine: events.clone(),
+            engine: inputs.clone(),
             peer: settings.peer,
             listen: settings.listen.ip(),
             instance: random(),
@@ -283,6 +291,16 @@ impl Daemon {
         spawn("listener", move || accept_all(&accepting, &listener))?;
         let dialling = context.clone();
         spawn("dialler", move || dial_always(&dialling))?;
+        let control = crate::control::listen(share.state())?;
+        let answering = Answering {
+            share: share.clone(),
+            index: index.clone(),
+            inputs: inputs.clone(),
+            look_again: look_again_too,
+        };
+        spawn("control", move || {
+            crate::control::serve(&control, |request| answering.answer(request));
+        })?;
         let settings = settings.clone();
         Ok(Self {
             settings,
@@ -291,7 +309,7 @@ impl Daemon {
             reporter,
             context,
             stop,
-            events,
+            inputs,
             workers,
             failed,
         })
@@ -338,7 +356,7 @@ impl Daemon {
             insecure: true,
             entries,
             wanted,
-            withheld: activity.withheld,
+            held: self.reporter.held(),
             received_bytes: self.reporter.received_bytes.load(Ordering::Relaxed),
             sent_bytes: self.reporter.sent_bytes.load(Ordering::Relaxed),
             problems: self.reporter.problems(),
@@ -357,7 +375,7 @@ impl Daemon {
         self.reporter.update(|activity| activity.ending = true);
         self.stop.store(true, Ordering::Relaxed);
         self.context.hub.end_all();
-        let _ = self.events.try_send(Event::Stop);
+        let _ = self.inputs.try_send(Input::Stop);
         self.write_status();
         let deadline = Instant::now() + GRACE;
         while Instant::now() < deadline && !self.workers.iter().all(JoinHandle::is_finished) {

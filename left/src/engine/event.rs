@@ -1,14 +1,12 @@
 //! What the engine is told.
 
-use std::fs::File;
-use std::sync::mpsc::SyncSender;
-
 use crate::apply::{Job, Outcome};
 use crate::scanner::Observation;
-use crate::transfer::receive::{Missed, Note};
+use crate::transfer::receive::Missed;
 use crate::wire::message::{Have, Message};
 
 /// What the engine is told.
+#[derive(Debug)]
 pub enum Event {
     /// The scanner saw what differs.
     Observed(Vec<Observation>),
@@ -24,15 +22,11 @@ pub enum Event {
         peer_epoch: u64,
         /// How far the peer has read this side's listing.
         have: Have,
-        /// Where messages to the peer go.
-        out: SyncSender<Message>,
     },
     /// The session can receive content.
     ReceiverUp {
         /// Which session.
         session: u64,
-        /// Where jobs go.
-        notes: SyncSender<Note>,
     },
     /// The peer said something.
     Message {
@@ -41,27 +35,37 @@ pub enum Event {
         /// What.
         message: Message,
     },
+    /// What the engine had for the session could not be handed over.
+    Stuck {
+        /// Which session.
+        session: u64,
+    },
     /// The info connection ended; nothing more can be said.
     SessionEnding {
         /// Which session.
         session: u64,
     },
-    /// The session and all its threads ended.
+    /// The session and all that worked for it ended.
     SessionDown {
         /// Which.
         session: u64,
     },
-    /// A content arrived, or did not.
+    /// A content arrived in its part, or did not.
     Fetched {
         /// In which session.
         session: u64,
         /// For what.
         job: Box<Job>,
-        /// The complete part.
-        result: Result<File, Missed>,
+        /// Whether the part is complete.
+        result: Result<(), Missed>,
     },
     /// Jobs were performed.
     Applied(Vec<(Job, Outcome)>),
-    /// The end.
-    Stop,
+    /// A person said that this set of removals, which is held back, is meant.
+    Confirmed {
+        /// Who asks, for [`super::Action::Answer`].
+        ask: u64,
+        /// The set's name.
+        set: String,
+    },
 }

@@ -1,34 +1,40 @@
 //! What is done about the wants, and what comes of it.
 
-use std::fs::File;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Delay, Engine, IN_FLIGHT_MAX, PAGE_WANTS, RETRY_FIRST, RETRY_MAX, Stage};
-use crate::apply::{How, Job, Outcome};
+use super::listing::doom_if_theirs;
+use super::removals::Inside;
+use super::{
+    Action, Delay, Engine, IN_FLIGHT_MAX, News, PAGE_WANTS, RETRY_FIRST, RETRY_MAX, Stage,
+};
+use crate::apply::{How, Job, Outcome, Source};
 use crate::entry::{Body, ContentId};
-use crate::index::{Change, IndexError};
-use crate::part::{open_part, remove_part};
+use crate::index::{Change, IndexError, Store, Trashed};
 use crate::path::RelPath;
-use crate::plan::{Action, plan};
+use crate::plan::{Decision, plan};
 use crate::transfer::blocks::BLOCK_BYTES_MIN;
-use crate::transfer::receive::{Missed, Note};
+use crate::transfer::receive::Missed;
 
-impl Engine {
+impl<S: Store> Engine<S> {
     /// Starts what can be started for the wants, in the order of paths, so
     /// that folders come before what is in them.
     pub(super) fn dispatch(&mut self) -> Result<(), IndexError> {
+        loop {
+            self.wants_pass()?;
+            if !std::mem::take(&mut self.revived) {
+                return Ok(());
+            }
+            self.look_at_all_wants();
+        }
+    }
+
+    fn wants_pass(&mut self) -> Result<(), IndexError> {
         // Before the first look is complete, what lies here is not known yet.
-        let Some(notes) = self
-            .session
-            .as_ref()
-            .and_then(|session| session.notes.clone())
-        else {
+        let session = self.session.as_ref().filter(|session| session.receives);
+        let Some(session) = session.map(|session| session.id).filter(|_| self.scanned) else {
             return Ok(());
         };
-        if !self.scanned {
-            return Ok(());
-        }
-        let index = self.context.index.clone();
+        let index = self.store.clone();
         let mut changes = Vec::new();
         'pages: while !self.at_end && self.in_flight.len() < IN_FLIGHT_MAX {
             let page = index.wants_after(self.cursor.as_ref(), PAGE_WANTS)?;
@@ -45,26 +51,40 @@ impl Engine {
                     continue;
                 }
                 let known = index.get(&path)?;
-                let action = plan(known.as_ref().map(|record| &record.entry), &theirs);
-                let (how, target) = match action {
-                    Action::Nothing => {
+                let decision = plan(known.as_ref().map(|record| &record.entry), &theirs);
+                let (how, target) = match decision {
+                    Decision::Nothing => {
                         changes.push(Change::Unwant { path });
                         continue;
                     }
-                    Action::Record(entry) => {
+                    Decision::Record(entry) => {
                         self.record(&mut changes, &path, known, entry);
                         changes.push(Change::Unwant { path });
                         self.unlisted = true;
                         continue;
                     }
-                    Action::Withhold => {
-                        self.withheld += 1;
-                        continue;
-                    }
-                    Action::SetMetadata(entry) => (How::SetMetadata, entry),
-                    Action::Install(entry) => (How::Install, entry),
-                    Action::InstallKeepingOurs(entry) => (How::InstallKeepingOurs, entry),
+                    // A want that is no tombstone asks for something.
+                    Decision::Remove(_) => continue,
+                    Decision::SetMetadata(entry) => (How::SetMetadata, entry),
+                    Decision::Install(entry) => (How::Install, entry),
+                    Decision::InstallKeepingOurs(entry) => (How::InstallKeepingOurs, entry),
                 };
+                if known
+                    .as_ref()
+                    .is_some_and(|known| known.entry.body == Body::Dir)
+                    && target.body != Body::Dir
+                {
+                    match self.inside(&path)? {
+                        Inside::Nothing => {}
+                        Inside::OnItsWay => continue,
+                        Inside::Stays => {
+                            if let Some(known) = known {
+                                self.revive(&mut changes, path, known)?;
+                            }
+                            continue;
+                        }
+                    }
+                }
                 let mut job = Job {
                     path: path.clone(),
                     known,
@@ -72,11 +92,11 @@ impl Engine {
                     target,
                     how,
                     slot: 0,
+                    source: None,
                 };
                 let content = job.content();
                 if content.is_some_and(|(_, size)| size <= BLOCK_BYTES_MIN) {
-                    self.last_slot = self.last_slot.checked_add(1).unwrap_or(1);
-                    job.slot = self.last_slot;
+                    job.slot = self.next_slot();
                 }
                 let owned = owned_content(&job);
                 if owned.is_some_and(|id| self.contents.contains(&id)) {
@@ -84,45 +104,77 @@ impl Engine {
                     // this part has one owner.
                     continue;
                 }
-                let started = match content {
-                    Some((_, size)) if size > 0 => {
-                        self.contents.extend(owned);
-                        self.in_flight.insert(path, Stage::Fetching(owned));
-                        notes.try_send(Note::Fetch(Box::new(job))).is_ok()
+                if let Some((id, size)) = content.filter(|(_, size)| *size > 0) {
+                    match self.source_here(&path, id, size)? {
+                        Here::Soon => continue,
+                        Here::At(source) => job.source = Some(source),
+                        Here::Nowhere => {}
                     }
-                    _ => self.hand_to_applier(job, None),
-                };
-                if !started {
-                    self.hang_up("it does not take requests");
-                    break 'pages;
+                }
+                self.contents.extend(owned);
+                match content {
+                    Some((_, size)) if size > 0 && job.source.is_none() => {
+                        self.in_flight.insert(path, Stage::Fetching(owned));
+                        let job = Box::new(job);
+                        self.actions.push(Action::Fetch { session, job });
+                    }
+                    // Nothing has to be received.
+                    _ => self.hand_to_applier(job),
                 }
             }
         }
+        self.unlisted |= self.revived;
         index.commit(&changes)
     }
 
-    pub(super) fn hand_to_applier(&mut self, job: Job, part: Option<File>) -> bool {
-        let part = match (part, job.part()) {
-            // Nothing has to be received for an empty file.
-            (None, Some(id)) => match open_part(&self.context.share, id) {
-                Ok(part) => Some(part),
-                Err(error) => {
-                    self.fail(&job.path, &error);
-                    return true;
-                }
-            },
-            (part, _) => part,
-        };
+    /// Where this side has a content already: renamed, copied, or thrown away.
+    fn source_here(&self, path: &RelPath, id: ContentId, size: u64) -> Result<Here, IndexError> {
+        if self.not_here.contains(path) {
+            return Ok(Here::Nowhere);
+        }
+        if let Some((name, trashed)) = self.store.trashed_as(id)? {
+            return Ok(Here::At(Source::Trash(name, trashed)));
+        }
+        for other in self.store.paths_of(id, SOURCES_MAX)? {
+            let Some(record) = self.store.get(&other)?.filter(|_| other != *path) else {
+                continue;
+            };
+            let same = matches!(&record.entry.body, Body::File { id: had, size: len, .. }
+                if *had == id && *len == size);
+            if !same {
+                continue;
+            }
+            let may_go = self.guard.held.is_none() && !self.delayed.contains_key(&other);
+            if may_go && self.is_to_go(&other, &record.entry)? {
+                // From the trash it need not be copied.
+                return Ok(Here::Soon);
+            }
+            if let Some(stamp) = record
+                .stamp
+                .filter(|_| !self.in_flight.contains_key(&other))
+            {
+                return Ok(Here::At(Source::Path(other, stamp)));
+            }
+        }
+        Ok(Here::Nowhere)
+    }
+
+    pub(super) fn next_slot(&mut self) -> u32 {
+        self.last_slot = self.last_slot.checked_add(1).unwrap_or(1);
+        self.last_slot
+    }
+
+    pub(super) fn hand_to_applier(&mut self, job: Job) {
         let stage = Stage::Applying(owned_content(&job));
         self.in_flight.insert(job.path.clone(), stage);
-        self.context.applier.try_send(Box::new((job, part))).is_ok()
+        self.actions.push(Action::Apply(Box::new(job)));
     }
 
     pub(super) fn take_fetched(
         &mut self,
         session: u64,
         job: Job,
-        result: Result<File, Missed>,
+        result: Result<(), Missed>,
     ) -> Result<(), IndexError> {
         if !matches!(self.in_flight.get(&job.path), Some(Stage::Fetching(_))) {
             return Ok(());
@@ -134,22 +186,15 @@ impl Engine {
         match result {
             // The peer deleted it meanwhile; a version that was only replaced
             // is whole and comes first, so that a busy file does arrive.
-            Ok(_) if !self.is_wanted(&job.path)? => {
-                if let Some(id) = job.part() {
-                    remove_part(&self.context.share, id);
-                }
+            Ok(()) if !self.is_wanted(&job.path)? => {
+                self.actions.extend(job.part().map(Action::RemovePart));
                 self.finish(&job);
             }
-            Ok(part) => {
-                if !self.hand_to_applier(job, Some(part)) {
-                    self.hang_up("this side cannot keep up");
-                }
-            }
+            Ok(()) => self.hand_to_applier(job),
             Err(missed) => {
                 self.finish(&job);
-                if let Some(id) = job.part().filter(|id| id.slot != 0) {
-                    remove_part(&self.context.share, id);
-                }
+                let small = job.part().filter(|id| id.slot != 0);
+                self.actions.extend(small.map(Action::RemovePart));
                 if !here {
                     return Ok(());
                 }
@@ -161,7 +206,7 @@ impl Engine {
                             "what the peer sent for {} is not what it offered; it is tried again",
                             job.path
                         );
-                        self.context.reporter.problem(job.path.as_bytes(), &text);
+                        self.tell_problem(job.path.as_bytes(), text);
                         self.delay(&job.path);
                     }
                     Missed::Disk(error) => self.fail(&job.path, &error),
@@ -172,12 +217,12 @@ impl Engine {
     }
 
     pub(super) fn is_wanted(&self, path: &RelPath) -> Result<bool, IndexError> {
-        let want = self.context.index.want(path)?;
+        let want = self.store.want(path)?;
         Ok(want.is_some_and(|want| !want.is_deleted()))
     }
 
     pub(super) fn take_applied(&mut self, results: Vec<(Job, Outcome)>) -> Result<(), IndexError> {
-        let index = self.context.index.clone();
+        let index = self.store.clone();
         let mut changes = Vec::new();
         let mut completed = Vec::new();
         for (job, outcome) in results {
@@ -185,9 +230,59 @@ impl Engine {
             if let Some(id) = job.part() {
                 changes.push(Change::Forget { id });
             }
+            if let Some(Source::Trash(name, trashed)) = &job.source {
+                let name = name.clone();
+                changes.push(Change::Untrash { name: name.clone() });
+                if matches!(outcome, Outcome::NotHere) {
+                    // It lies there all the same, but not as what it seemed to be.
+                    let trashed = Trashed {
+                        id: None,
+                        ..trashed.clone()
+                    };
+                    changes.push(Change::Trash { name, trashed });
+                } else {
+                    self.guard.count_back();
+                }
+            }
             match outcome {
+                Outcome::NotHere => {
+                    self.not_here.insert(job.path.clone());
+                }
+                Outcome::NotEmpty => {
+                    self.actions.push(Action::LookAgain);
+                    self.delay(&job.path);
+                    let is_old = self.delayed.get(&job.path);
+                    if is_old.is_some_and(|delay| delay.pause >= NOT_EMPTY_TOLD) {
+                        let text = format!(
+                            "the peer deleted folder {}, which holds something that is not \
+                             synchronised; it stays until that is moved away",
+                            job.path
+                        );
+                        self.tell_problem(job.path.as_bytes(), text);
+                    }
+                }
+                Outcome::Removed(trashed) => {
+                    self.delayed.remove(&job.path);
+                    if let Some((name, trashed)) = trashed {
+                        changes.push(Change::Removed { name: name.clone() });
+                        changes.push(Change::Trash { name, trashed });
+                    }
+                    changes.push(Change::Put {
+                        path: job.path.clone(),
+                        entry: job.target.clone(),
+                        stamp: None,
+                    });
+                    doom_if_theirs(&mut changes, &job.path, &job.theirs);
+                    if index.want(&job.path)?.as_ref() == Some(&job.theirs) {
+                        changes.push(Change::Unwant {
+                            path: job.path.clone(),
+                        });
+                    }
+                    completed.push((job, None));
+                }
                 Outcome::Done { stamp, copy } => {
                     self.delayed.remove(&job.path);
+                    self.not_here.remove(&job.path);
                     changes.push(Change::Put {
                         path: job.path.clone(),
                         entry: job.target.clone(),
@@ -205,7 +300,7 @@ impl Engine {
                     completed.push((job, copy));
                 }
                 Outcome::Changed => {
-                    let _ = self.context.look_again.try_send(());
+                    self.actions.push(Action::LookAgain);
                     self.delay(&job.path);
                 }
                 Outcome::Failed(error) => self.fail(&job.path, &error),
@@ -213,16 +308,18 @@ impl Engine {
         }
         index.commit(&changes)?;
         for (job, copy) in completed {
-            self.context.reporter.solved(job.path.as_bytes());
+            let path = job.path;
+            self.tell(News::Solved(path.clone()));
             if let Some(copy) = copy {
-                self.context.reporter.conflict(&job.path, &copy);
-                let _ = self.context.look_again.try_send(());
+                let path = path.clone();
+                self.tell(News::Conflict { path, copy });
+                self.actions.push(Action::LookAgain);
             }
             let size = match &job.target.body {
                 Body::File { size, .. } => *size,
                 _ => 0,
             };
-            self.context.reporter.complete(&job.path, size);
+            self.tell(News::Complete { path, size });
         }
         self.unlisted = true;
         self.look_at_all_wants();
@@ -250,7 +347,7 @@ impl Engine {
             _ => "; it is tried again",
         };
         let text = format!("cannot put {path} in place: {error}{advice}");
-        self.context.reporter.problem(path.as_bytes(), &text);
+        self.tell_problem(path.as_bytes(), text);
         self.delay(path);
     }
 
@@ -262,23 +359,19 @@ impl Engine {
         self.delayed.insert(
             path.clone(),
             Delay {
-                until: Instant::now() + pause,
+                until: self.now + pause,
                 pause,
             },
         );
     }
 
-    pub(super) fn next_retry(&self) -> Option<Duration> {
-        let next = self.delayed.values().map(|delay| delay.until).min()?;
-        // Not in a tight loop when many are due one after the other.
-        Some(
-            next.saturating_duration_since(Instant::now())
-                .max(Duration::from_millis(10)),
-        )
+    /// When the next step is due though nothing happens.
+    pub fn wakes_at(&self) -> Option<std::time::Instant> {
+        self.delayed.values().map(|delay| delay.until).min()
     }
 
     pub(super) fn wake_delayed(&mut self) {
-        let now = Instant::now();
+        let now = self.now;
         let due: Vec<RelPath> = self
             .delayed
             .iter()
@@ -297,8 +390,26 @@ impl Engine {
     pub(super) fn look_at_all_wants(&mut self) {
         self.cursor = None;
         self.at_end = false;
-        self.withheld = 0;
+        self.removal_cursor = None;
+        self.removals_at_end = false;
+        self.guard.is_stale = true;
     }
+}
+
+/// Other paths with the same content that are looked at.
+const SOURCES_MAX: usize = 8;
+
+/// A folder that is not empty is told of when it was tried for about this long.
+const NOT_EMPTY_TOLD: Duration = Duration::from_secs(3);
+
+/// Whether a content is on this side.
+enum Here {
+    /// There.
+    At(Source),
+    /// In the trash before long.
+    Soon,
+    /// As far as is known.
+    Nowhere,
 }
 
 /// The content of a job whose part no other job may have.

@@ -1,14 +1,37 @@
 //! Entries to and from the peer, by sequence number.
 
-use super::{Engine, LISTINGS_MAX};
+use super::{Action, Engine, LISTINGS_MAX, News};
 use crate::entry::Entry;
-use crate::index::{Change, IndexError};
+use crate::index::{Change, IndexError, Store};
 use crate::path::RelPath;
-use crate::plan::{Action, plan};
+use crate::plan::{Decision, plan};
 use crate::record::Record;
 use crate::wire::message::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Message, WireEntry};
 
-impl Engine {
+/// If what the peer lists is a tombstone, and ours, as it will be in the store
+/// by then, is the same, it goes when the peer has heard of ours as well. Not
+/// before: with the one here forgotten, an older version that the peer still
+/// had would come back to life.
+pub(super) fn doom_if_theirs(changes: &mut Vec<Change>, path: &RelPath, theirs: &Entry) {
+    if theirs.is_deleted() {
+        changes.push(Change::Doom {
+            path: path.clone(),
+            version: theirs.version.clone(),
+        });
+    }
+}
+
+impl<S: Store> Engine<S> {
+    /// The peer has heard of all here up to this number.
+    pub(super) fn drop_tombstones(&mut self, upto: u64) -> Result<(), IndexError> {
+        // What comes early must not meet a path that is forgotten.
+        if self.scanned && self.store.is_any_doomed(upto)? {
+            self.store.commit(&[Change::Acked { upto }])?;
+            self.tell(News::Changed);
+        }
+        Ok(())
+    }
+
     pub(super) fn take_listing(
         &mut self,
         id: u64,
@@ -16,26 +39,30 @@ impl Engine {
         complete: bool,
         entries: Vec<WireEntry>,
     ) -> Result<(), IndexError> {
-        let index = self.context.index.clone();
+        let index = self.store.clone();
         let mut changes = Vec::new();
         for wire in entries {
             let (path, theirs) = match wire.open() {
                 Ok(sound) => sound,
                 Err(why) => {
-                    self.context.reporter.problem(
-                        b"",
-                        &format!("the peer listed something that cannot be: {why}"),
-                    );
+                    let text = format!("the peer listed something that cannot be: {why}");
+                    self.tell_problem(b"", text);
                     continue;
                 }
             };
             self.delayed.remove(&path);
+            self.not_here.remove(&path);
             let known = index.get(&path)?;
             let busy = self.in_flight.contains_key(&path);
             match plan(known.as_ref().map(|record| &record.entry), &theirs) {
-                Action::Nothing if !busy => changes.push(Change::Unwant { path }),
-                Action::Record(entry) if !busy => {
+                Decision::Nothing if !busy => {
+                    // Ours is at least as new; is it known there as well?
+                    doom_if_theirs(&mut changes, &path, &theirs);
+                    changes.push(Change::Unwant { path });
+                }
+                Decision::Record(entry) if !busy => {
                     self.record(&mut changes, &path, known, entry);
+                    doom_if_theirs(&mut changes, &path, &theirs);
                     changes.push(Change::Unwant { path });
                 }
                 _ => changes.push(Change::Want {
@@ -51,13 +78,14 @@ impl Engine {
         session.heard.upto = session.heard.upto.max(upto);
         session.heard_all = complete;
         changes.push(Change::Heard(session.heard));
+        let acknowledged_upto = session.acknowledged_upto;
+        let session = session.id;
         index.commit(&changes)?;
-        let answered = session.out.try_send(Message::Ack { upto });
+        self.drop_tombstones(acknowledged_upto)?;
+        let message = Message::Ack { upto };
+        self.actions.push(Action::Say { session, message });
         self.unlisted = true;
         self.look_at_all_wants();
-        if answered.is_err() {
-            self.hang_up("it does not take messages");
-        }
         Ok(())
     }
 
@@ -91,8 +119,7 @@ impl Engine {
         };
         while session.unacknowledged.len() < LISTINGS_MAX {
             let listed = self
-                .context
-                .index
+                .store
                 .listed_after(session.listed_upto, BATCH_ENTRIES_MAX)?;
             let more = listed.len() == BATCH_ENTRIES_MAX;
             let mut entries = Vec::new();
@@ -117,18 +144,14 @@ impl Engine {
             session.listed_upto = upto;
             session.told_all = complete;
             session.unacknowledged.push_back(upto);
-            if session
-                .out
-                .try_send(Message::Listing {
+            self.actions.push(Action::Say {
+                session: session.id,
+                message: Message::Listing {
                     upto,
                     complete,
                     entries,
-                })
-                .is_err()
-            {
-                self.hang_up("it does not take messages");
-                return Ok(());
-            }
+                },
+            });
         }
         Ok(())
     }

@@ -1,27 +1,30 @@
 //! What becomes of observations and of the peer's listing: the one place that
 //! decides, and the only one that writes entries to the index.
+//!
+//! A state machine: [`Engine::step`] takes events and answers with actions. It
+//! reads no clock, no disk and no socket; what it must remember is in its
+//! [`Store`], which a commit makes durable before anything follows from it.
 
+mod action;
 mod event;
+mod guard;
 mod jobs;
 mod listing;
 mod observe;
+mod removals;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fs::File;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+pub use action::{Action, Doing, News};
 pub use event::Event;
+use guard::Guard;
+pub use guard::Held;
 
-use crate::apply::Job;
 use crate::entry::ContentId;
-use crate::events::Reporter;
-use crate::index::{Change, Heard, Index, IndexError};
-use crate::part::{remove_all_parts, remove_small_parts};
+use crate::index::{Change, Heard, IndexError, Store};
 use crate::path::RelPath;
-use crate::share::Share;
-use crate::transfer::receive::Note;
 use crate::wire::message::{Have, Message};
 
 /// Jobs on their way at once. The queues behind are longer than this, so the
@@ -38,20 +41,6 @@ const PAGE_WANTS: usize = 256;
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// What the engine needs of the daemon.
-pub struct EngineContext {
-    /// The share, for its parts.
-    pub share: Arc<Share>,
-    /// The index.
-    pub index: Arc<Index>,
-    /// Where news goes.
-    pub reporter: Arc<Reporter>,
-    /// The thread that changes the share.
-    pub applier: SyncSender<Box<(Job, Option<File>)>>,
-    /// Makes the scanner look again soon.
-    pub look_again: SyncSender<()>,
-}
-
 enum Stage {
     Fetching(Option<ContentId>),
     Applying(Option<ContentId>),
@@ -59,12 +48,13 @@ enum Stage {
 
 struct Session {
     id: u64,
-    out: SyncSender<Message>,
-    notes: Option<SyncSender<Note>>,
+    /// Content can be received.
+    receives: bool,
     heard: Heard,
     /// The peer's listing is read to its end.
     heard_all: bool,
     listed_upto: u64,
+    acknowledged_upto: u64,
     told_all: bool,
     unacknowledged: VecDeque<u64>,
 }
@@ -74,9 +64,12 @@ struct Delay {
     pause: Duration,
 }
 
-/// The engine's memory; everything that must survive is in the index.
-pub struct Engine {
-    context: EngineContext,
+/// The engine's memory; everything that must survive is in the store.
+pub struct Engine<S> {
+    store: Arc<S>,
+    /// Of the current step.
+    now: Instant,
+    actions: Vec<Action>,
     session: Option<Session>,
     /// A newer session that waits for the end of the old one.
     next_session: Option<Session>,
@@ -89,20 +82,30 @@ pub struct Engine {
     /// Wants up to here were looked at.
     cursor: Option<RelPath>,
     at_end: bool,
-    withheld: u64,
+    /// Removals from here on were looked at.
+    removal_cursor: Option<RelPath>,
+    removals_at_end: bool,
+    guard: Guard,
+    /// A folder stays that was to go; see `revive`.
+    revived: bool,
+    /// Paths whose content was looked for here in vain.
+    not_here: HashSet<RelPath>,
     /// The index has entries that may not be listed yet.
     unlisted: bool,
     cleaned: bool,
     /// Listings that came before the first look was complete: what they say
     /// must not replace what an earlier process may have put in place already.
     early: VecDeque<(u64, Message)>,
+    told: Doing,
 }
 
-impl Engine {
+impl<S: Store> Engine<S> {
     /// An engine that knows nothing but its index.
-    pub fn new(context: EngineContext) -> Self {
+    pub fn new(store: Arc<S>, now: Instant) -> Self {
         Self {
-            context,
+            store,
+            now,
+            actions: Vec::new(),
             session: None,
             next_session: None,
             scanned: false,
@@ -112,38 +115,35 @@ impl Engine {
             delayed: HashMap::new(),
             cursor: None,
             at_end: false,
-            withheld: 0,
+            removal_cursor: None,
+            removals_at_end: false,
+            guard: Guard::default(),
+            revived: false,
+            not_here: HashSet::new(),
             unlisted: true,
             cleaned: false,
             early: VecDeque::new(),
+            told: Doing::default(),
         }
     }
 
-    /// Works until it is told to stop; an error means that the index failed.
-    pub fn run(&mut self, events: &Receiver<Event>) -> Result<(), IndexError> {
-        loop {
-            let event = match self.next_retry() {
-                Some(pause) => match events.recv_timeout(pause) {
-                    Ok(event) => Some(event),
-                    Err(RecvTimeoutError::Timeout) => None,
-                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                },
-                None => match events.recv() {
-                    Ok(event) => Some(event),
-                    Err(_) => return Ok(()),
-                },
-            };
-            for event in event.into_iter().chain(events.try_iter().take(64)) {
-                if matches!(event, Event::Stop) {
-                    return Ok(());
-                }
-                self.take(event)?;
-            }
-            self.wake_delayed();
-            self.dispatch()?;
-            self.list()?;
-            self.tell_activity()?;
+    /// Takes events that happened by `now`, and says what is to be done. An
+    /// error means that the index failed: then this engine is of no use any more.
+    pub fn step(
+        &mut self,
+        now: Instant,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Result<Vec<Action>, IndexError> {
+        self.now = now;
+        for event in events {
+            self.take(event)?;
         }
+        self.wake_delayed();
+        self.dispatch_removals()?;
+        self.dispatch()?;
+        self.list()?;
+        self.tell_doing()?;
+        Ok(std::mem::take(&mut self.actions))
     }
 
     fn take(&mut self, event: Event) -> Result<(), IndexError> {
@@ -152,12 +152,11 @@ impl Engine {
             Event::Scanned => {
                 if !self.scanned {
                     self.scanned = true;
-                    self.context
-                        .reporter
-                        .update(|activity| activity.scanned = true);
                     for (session, message) in std::mem::take(&mut self.early) {
                         self.take_message(session, message)?;
                     }
+                    let acknowledged = self.session.as_ref().map(|known| known.acknowledged_upto);
+                    self.drop_tombstones(acknowledged.unwrap_or(0))?;
                 }
                 Ok(())
             }
@@ -166,37 +165,35 @@ impl Engine {
                 peer_replica,
                 peer_epoch,
                 have,
-                out,
-            } => self.session_up(session, peer_replica, peer_epoch, have, out),
-            Event::ReceiverUp { session, notes } => {
+            } => self.session_up(session, peer_replica, peer_epoch, have),
+            Event::ReceiverUp { session } => {
                 let waiting = self.session.iter_mut().chain(&mut self.next_session);
                 for known in waiting.filter(|known| known.id == session) {
-                    known.notes = Some(notes.clone());
+                    known.receives = true;
                 }
                 self.look_at_all_wants();
                 Ok(())
             }
             Event::Message { session, message } => self.take_message(session, message),
-            Event::SessionEnding { session } => {
-                // Letting go of the queues ends the threads behind them.
-                if self
-                    .session
-                    .as_ref()
-                    .is_some_and(|known| known.id == session)
-                {
-                    self.hang_up("the connection ended");
-                }
-                self.next_session.take_if(|next| next.id == session);
+            Event::Stuck { session } => {
+                self.end_session(session, "it does not take what is sent");
                 Ok(())
             }
-            Event::SessionDown { session } => self.session_down(session),
+            Event::SessionEnding { session } => {
+                self.end_session(session, "the connection ended");
+                Ok(())
+            }
+            Event::SessionDown { session } => {
+                self.session_down(session);
+                Ok(())
+            }
             Event::Fetched {
                 session,
                 job,
                 result,
             } => self.take_fetched(session, *job, result),
             Event::Applied(results) => self.take_applied(results),
-            Event::Stop => Ok(()),
+            Event::Confirmed { ask, set } => self.confirm(ask, &set),
         }
     }
 
@@ -206,10 +203,9 @@ impl Engine {
         peer_replica: u64,
         peer_epoch: u64,
         have: Have,
-        out: SyncSender<Message>,
     ) -> Result<(), IndexError> {
-        let index = &self.context.index;
-        let known = index.heard()?;
+        let store = self.store.clone();
+        let known = store.heard()?;
         let same = (known.replica, known.epoch) == (peer_replica, peer_epoch);
         let heard = Heard {
             replica: peer_replica,
@@ -220,16 +216,20 @@ impl Engine {
             // It lists everything again; what it no longer lists is no longer
             // to be had. Said together, so that a peer that comes back after another one
             // lists everything again as well.
-            index.commit(&[Change::UnwantAll, Change::Heard(heard)])?;
+            store.commit(&[Change::ForgetPeer, Change::Heard(heard)])?;
         }
-        let ours = (have.replica, have.epoch) == (index.replica().0, index.epoch());
+        let ours = (have.replica, have.epoch) == (store.replica().0, store.epoch());
+        let acknowledged_upto = if ours { have.upto } else { 0 };
+        if same {
+            self.drop_tombstones(acknowledged_upto)?;
+        }
         let session = Session {
             id,
-            out,
-            notes: None,
+            receives: false,
             heard,
             heard_all: false,
-            listed_upto: if ours { have.upto } else { 0 },
+            listed_upto: acknowledged_upto,
+            acknowledged_upto,
             told_all: false,
             unacknowledged: VecDeque::new(),
         };
@@ -246,16 +246,11 @@ impl Engine {
     }
 
     fn begin(&mut self, session: Session) {
-        let peer = format!("{:016x}", session.heard.replica);
-        self.context.reporter.peer("peer-up", &peer, "");
+        let replica = session.heard.replica;
+        self.tell(News::PeerUp { replica });
         self.session = Some(session);
         self.unlisted = true;
         self.look_at_all_wants();
-        self.context.reporter.update(|activity| {
-            activity.connected = true;
-            activity.interrupted = false;
-            activity.exchanged = false;
-        });
     }
 
     fn fetching(&self) -> bool {
@@ -264,32 +259,41 @@ impl Engine {
             .any(|stage| matches!(stage, Stage::Fetching(_)))
     }
 
-    /// Lets go of the session; its threads end by themselves.
-    fn hang_up(&mut self, why: &str) {
+    /// Lets go of the session; what works for it ends by itself.
+    fn hang_up(&mut self, why: &'static str) {
         let Some(session) = self.session.take() else {
             return;
         };
-        let peer = format!("{:016x}", session.heard.replica);
-        self.context.reporter.peer("peer-down", &peer, why);
         let unfinished = !self.in_flight.is_empty() || !session.unacknowledged.is_empty();
-        self.context.reporter.update(|activity| {
-            activity.connected = false;
-            activity.interrupted = unfinished || activity.sending;
+        self.tell(News::PeerDown {
+            replica: session.heard.replica,
+            why,
+            unfinished,
+        });
+        self.actions.push(Action::HangUp {
+            session: session.id,
         });
     }
 
-    fn session_down(&mut self, id: u64) -> Result<(), IndexError> {
+    /// Ends it, whether it is the session or is to be the next one.
+    fn end_session(&mut self, id: u64, why: &'static str) {
         if self
             .session
             .as_ref()
             .is_some_and(|session| session.id == id)
         {
-            self.hang_up("the connection ended");
+            self.hang_up(why);
         }
-        self.next_session.take_if(|next| next.id == id);
+        if self.next_session.take_if(|next| next.id == id).is_some() {
+            self.actions.push(Action::HangUp { session: id });
+        }
+    }
+
+    fn session_down(&mut self, id: u64) {
+        self.end_session(id, "the connection ended");
         if self.session.is_some() {
             // An older session than the one there is.
-            return Ok(());
+            return;
         }
         let contents = &mut self.contents;
         self.in_flight.retain(|_, stage| match stage {
@@ -302,12 +306,11 @@ impl Engine {
             Stage::Applying(_) => true,
         });
         if self.in_flight.is_empty() {
-            remove_small_parts(&self.context.share, &self.context.index)?;
+            self.actions.push(Action::RemoveSmallParts);
         }
         if let Some(next) = self.next_session.take() {
             self.begin(next);
         }
-        Ok(())
     }
 
     fn take_message(&mut self, id: u64, message: Message) -> Result<(), IndexError> {
@@ -322,7 +325,7 @@ impl Engine {
         if !self.scanned && matches!(message, Message::Listing { .. }) {
             self.early.retain(|(session, _)| *session == id);
             if self.early.len() >= LISTINGS_MAX {
-                self.hang_up("it lists more than is acknowledged");
+                self.end_session(id, "it lists more than is acknowledged");
                 return Ok(());
             }
             self.early.push_back((id, message));
@@ -335,34 +338,51 @@ impl Engine {
                 entries,
             } => self.take_listing(id, upto, complete, entries),
             Message::Ack { upto } => {
-                if let Some(session) = self.session.as_mut().filter(|session| session.id == id) {
-                    session.unacknowledged.retain(|listed| *listed > upto);
-                }
-                Ok(())
+                let Some(session) = self.session.as_mut().filter(|session| session.id == id) else {
+                    return Ok(());
+                };
+                session.unacknowledged.retain(|listed| *listed > upto);
+                let upto = upto.min(session.listed_upto).max(session.acknowledged_upto);
+                session.acknowledged_upto = upto;
+                self.drop_tombstones(upto)
             }
             Message::Hello(_) | Message::Ping | Message::Error { .. } => Ok(()),
         }
     }
 
-    fn tell_activity(&mut self) -> Result<(), IndexError> {
+    fn tell(&mut self, news: News) {
+        self.actions.push(Action::Tell(news));
+    }
+
+    fn tell_problem(&mut self, about: &[u8], text: String) {
+        self.tell(News::Problem {
+            about: about.to_vec(),
+            text,
+        });
+    }
+
+    fn tell_doing(&mut self) -> Result<(), IndexError> {
         let busy = !self.in_flight.is_empty();
-        let (at_end, withheld) = (self.at_end, self.withheld);
         let exchanged = self.session.as_ref().is_some_and(|session| {
             session.heard_all && session.told_all && session.unacknowledged.is_empty()
         });
-        self.context.reporter.update(|activity| {
-            activity.receiving = busy;
-            if at_end && activity.withheld != withheld {
-                activity.withheld = withheld;
-                self.context.reporter.mark_changed();
-            }
-            activity.exchanged = exchanged;
-        });
-        let idle = exchanged && !busy && self.at_end && self.delayed.is_empty();
+        let doing = Doing {
+            scanned: self.scanned,
+            connected: self.session.is_some(),
+            exchanged,
+            receiving: busy,
+        };
+        if doing != self.told {
+            self.told = doing;
+            self.tell(News::Doing(doing));
+        }
+        let at_end = self.at_end && self.removals_at_end;
+        let idle = exchanged && !busy && at_end && self.delayed.is_empty();
         if idle && !self.cleaned {
-            let (_, wants) = self.context.index.counts()?;
-            if wants == self.withheld {
-                remove_all_parts(&self.context.share, &self.context.index)?;
+            let (_, wants) = self.store.counts()?;
+            // What is held back may go without any part.
+            if wants == 0 || wants == self.store.removals()? {
+                self.actions.push(Action::RemoveAllParts);
             }
             self.cleaned = true;
         }

@@ -1,21 +1,23 @@
 //! What an observation of the scanner means beside what is known.
 
-use super::Engine;
+use super::{Engine, News};
 use crate::entry::{Body, Entry};
-use crate::index::{Change, IndexError};
+use crate::index::{Change, IndexError, Store};
 use crate::plan::changed_here;
 use crate::record::{Record, Stamp};
 use crate::scanner::{Observation, Seen};
 use crate::version::Relation;
 
-impl Engine {
+impl<S: Store> Engine<S> {
     pub(super) fn take_observations(
         &mut self,
         observations: Vec<Observation>,
     ) -> Result<(), IndexError> {
-        let index = self.context.index.clone();
+        let index = self.store.clone();
         let here = index.replica();
         let mut changes = Vec::new();
+        // The sequence number that the next change gets.
+        let mut number = index.seq()? + 1;
         let mut changed = false;
         for Observation {
             path,
@@ -35,7 +37,7 @@ impl Engine {
                 Found::Same(stamp) => changes.push(Change::Touch { path, stamp }),
                 Found::Changed(body, mode, stamp) => {
                     let known = known.map(|record| record.entry);
-                    let version = changed_here(known.as_ref(), here);
+                    let version = changed_here(known.as_ref(), here, number);
                     let mut entry = Entry {
                         body,
                         mode,
@@ -45,6 +47,7 @@ impl Engine {
                         entry = if_it_is_the_peers(entry, known.as_ref(), &want);
                     }
                     changes.push(Change::Put { path, entry, stamp });
+                    number += 1;
                     changed = true;
                 }
                 Found::Nothing => {}
@@ -53,7 +56,7 @@ impl Engine {
         index.commit(&changes)?;
         if changed {
             self.unlisted = true;
-            self.context.reporter.mark_changed();
+            self.tell(News::Changed);
             // A want may mean something else now.
             self.look_at_all_wants();
         }
@@ -70,7 +73,8 @@ fn if_it_is_the_peers(seen: Entry, known: Option<&Entry>, want: &Entry) -> Entry
         let relation = known.version.relation(&want.version);
         matches!(relation, Relation::Older | Relation::Concurrent)
     });
-    if !is_news || seen.is_deleted() || !seen.same_content(want) || !seen.same_metadata(want) {
+    let same = seen.same_content(want) && (seen.is_deleted() || seen.same_metadata(want));
+    if !is_news || !same {
         return seen;
     }
     let version = known.map_or_else(

@@ -1,19 +1,19 @@
 //! Decisions that take more than one event.
 
-use std::sync::mpsc::sync_channel;
+use std::sync::Arc;
 
 use super::*;
 use crate::entry::{Body, Entry, Mtime};
+use crate::index::Index;
 use crate::record::Stamp;
 use crate::scanner::{Observation, Seen};
 use crate::version::{ReplicaId, VersionVector};
 use crate::wire::message::WireEntry;
 
 struct Place {
-    engine: Engine,
+    engine: Engine<Index>,
     index: Arc<Index>,
-    /// Ends of the engine's queues, and the folder.
-    _kept: (Box<dyn std::any::Any>, tempfile::TempDir),
+    _dir: tempfile::TempDir,
 }
 
 const HAVE: Have = Have {
@@ -24,22 +24,12 @@ const HAVE: Have = Have {
 
 fn place() -> Place {
     let dir = tempfile::tempdir().unwrap();
-    let share = Arc::new(Share::open(dir.path()).unwrap());
-    let (index, _) = Index::open(&dir.path().join(".left/index"), (ReplicaId(1), 1)).unwrap();
+    let (index, _) = Index::open(&dir.path().join("index"), (ReplicaId(1), 1)).unwrap();
     let index = Arc::new(index);
-    let (applier, jobs) = sync_channel(1);
-    let (look_again, looks) = sync_channel(1);
-    let engine = Engine::new(EngineContext {
-        share,
-        index: index.clone(),
-        reporter: Arc::new(Reporter::new(None)),
-        applier,
-        look_again,
-    });
     Place {
-        engine,
+        engine: Engine::new(index.clone(), Instant::now()),
         index,
-        _kept: (Box::new((jobs, looks)), dir),
+        _dir: dir,
     }
 }
 
@@ -81,9 +71,8 @@ fn a_peer_that_comes_back_after_another_one_lists_everything_again() {
         upto: 4,
     };
     place.index.commit(&[Change::Heard(first)]).unwrap();
-    let (out, _out) = sync_channel(1);
     // Another one drops what was wanted of the first.
-    place.engine.session_up(1, 5, 6, HAVE, out).unwrap();
+    place.engine.session_up(1, 5, 6, HAVE).unwrap();
     assert_ne!(place.index.heard().unwrap(), first);
 }
 
@@ -103,8 +92,7 @@ fn crash_ack_lost_then_edit_is_no_conflict() {
     };
     // The process was killed after the new content had its name.
     place.index.commit(&[put, want]).unwrap();
-    let (out, _out) = sync_channel(4);
-    place.engine.session_up(1, 5, 6, HAVE, out).unwrap();
+    place.engine.session_up(1, 5, 6, HAVE).unwrap();
     // Another epoch of the peer dropped the want.
     place
         .index
@@ -131,5 +119,5 @@ fn crash_ack_lost_then_edit_is_no_conflict() {
     place.engine.take(Event::Scanned).unwrap();
     assert_eq!(place.index.want(&path).unwrap(), Some(edit.clone()));
     let plan = crate::plan::plan(Some(&known), &edit);
-    assert_eq!(plan, crate::plan::Action::Install(edit));
+    assert_eq!(plan, crate::plan::Decision::Install(edit));
 }

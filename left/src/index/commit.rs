@@ -1,13 +1,17 @@
 //! Changes to the index, which become durable together.
 
-use redb::ReadableTable;
+use redb::{ReadableTable, Table};
 
 use super::error::{During, IndexError, sound};
-use super::{BY_SEQ, ENTRIES, Heard, INTENTS, Index, META, WANTS};
-use crate::entry::Entry;
+use super::{
+    BY_SEQ, CONTENTS, DOOMED, ENTRIES, Heard, INTENTS, Index, META, REMOVALS, REMOVING, Removal,
+    TRASH, TRASH_CONTENTS, Trashed, WANTED, WANTS, content_key, encode_removal,
+};
+use crate::entry::{Body, ContentId, Entry};
 use crate::part::PartId;
 use crate::path::RelPath;
 use crate::record::{self, Record, Stamp};
+use crate::version::VersionVector;
 
 /// One change to the index; a slice of them is committed as a whole.
 #[derive(Debug, Clone)]
@@ -35,6 +39,13 @@ pub enum Change {
         /// The peer's entry.
         entry: Entry,
     },
+    /// A person said that this removal, if it still is wanted like this, is meant.
+    Confirm {
+        /// Of which path.
+        path: RelPath,
+        /// The tombstone.
+        entry: Entry,
+    },
     /// The want is fulfilled or void.
     Unwant {
         /// Of which path.
@@ -54,8 +65,47 @@ pub enum Change {
         /// Which part.
         id: PartId,
     },
-    /// The peer has a new index and lists everything again.
-    UnwantAll,
+    /// The peer is another one, or has a new index, and lists everything again:
+    /// nothing is wanted, and no tombstone is known to be known.
+    ForgetPeer,
+    /// The peer has a tombstone of this version. If the one here is the same, it
+    /// goes with [`Change::Acked`].
+    Doom {
+        /// Of which path.
+        path: RelPath,
+        /// The peer's.
+        version: VersionVector,
+    },
+    /// The peer took the listing so far: tombstones that both have are of no
+    /// use any more.
+    Acked {
+        /// The last sequence number.
+        upto: u64,
+    },
+    /// Something is about to be moved into the trash.
+    Removing {
+        /// Its name there.
+        name: Vec<u8>,
+        /// Where it is.
+        path: RelPath,
+    },
+    /// That is over, one way or the other.
+    Removed {
+        /// Its name there.
+        name: Vec<u8>,
+    },
+    /// Something lies in the trash.
+    Trash {
+        /// Under which name.
+        name: Vec<u8>,
+        /// What.
+        trashed: Trashed,
+    },
+    /// It lies there no more.
+    Untrash {
+        /// Under which name.
+        name: Vec<u8>,
+    },
 }
 
 impl Index {
@@ -73,10 +123,18 @@ impl Index {
             let mut by_seq = txn.open_table(BY_SEQ).during("write")?;
             let mut wants = txn.open_table(WANTS).during("write")?;
             let mut intents = txn.open_table(INTENTS).during("write")?;
-            let mut seq = meta
-                .get("seq")
-                .during("write")?
-                .map_or(0, |guard| guard.value());
+            let mut removals = txn.open_table(REMOVALS).during("write")?;
+            let mut doomed = txn.open_table(DOOMED).during("write")?;
+            let mut contents = txn.open_table(CONTENTS).during("write")?;
+            let mut wanted = txn.open_table(WANTED).during("write")?;
+            let mut trash = txn.open_table(TRASH).during("write")?;
+            let mut trash_contents = txn.open_table(TRASH_CONTENTS).during("write")?;
+            let mut removing = txn.open_table(REMOVING).during("write")?;
+            let figure = |key| -> Result<u64, IndexError> {
+                let value = meta.get(key).during("write")?;
+                Ok(value.map_or(0, |guard| guard.value()))
+            };
+            let (mut seq, mut live) = (figure("seq")?, figure("live")?);
             for change in changes {
                 match change {
                     Change::Put { path, entry, stamp } => {
@@ -87,6 +145,17 @@ impl Index {
                         };
                         if let Some(old) = old {
                             by_seq.remove(old.seq).during("write")?;
+                            doomed.remove(old.seq).during("write")?;
+                            live -= u64::from(!old.entry.is_deleted());
+                            if let Some(id) = content(&old.entry) {
+                                let key = content_key(id, &key);
+                                contents.remove(key.as_slice()).during("write")?;
+                            }
+                        }
+                        live += u64::from(!entry.is_deleted());
+                        if let Some(id) = content(entry) {
+                            let key = content_key(id, &key);
+                            contents.insert(key.as_slice(), ()).during("write")?;
                         }
                         seq += 1;
                         let record = Record {
@@ -115,15 +184,109 @@ impl Index {
                         }
                     }
                     Change::Want { path, entry } => {
-                        let value = record::encode_entry(entry);
-                        wants
-                            .insert(path.key().as_slice(), value.as_slice())
-                            .during("write")?;
+                        let key = path.key();
+                        unwant(&mut wants, &mut wanted, &key)?;
+                        removals.remove(key.as_slice()).during("write")?;
+                        if entry.is_deleted() {
+                            let removal = Removal {
+                                entry: entry.clone(),
+                                is_confirmed: false,
+                            };
+                            let value = encode_removal(&removal);
+                            removals
+                                .insert(key.as_slice(), value.as_slice())
+                                .during("write")?;
+                        } else {
+                            let value = record::encode_entry(entry);
+                            wants
+                                .insert(key.as_slice(), value.as_slice())
+                                .during("write")?;
+                            if let Some(id) = content(entry) {
+                                let key = content_key(id, &key);
+                                wanted.insert(key.as_slice(), ()).during("write")?;
+                            }
+                        }
+                    }
+                    Change::Confirm { path, entry } => {
+                        let key = path.key();
+                        let mut removal = Removal {
+                            entry: entry.clone(),
+                            is_confirmed: false,
+                        };
+                        let is_wanted = removals
+                            .get(key.as_slice())
+                            .during("write")?
+                            .is_some_and(|guard| guard.value() == encode_removal(&removal));
+                        if is_wanted {
+                            removal.is_confirmed = true;
+                            let value = encode_removal(&removal);
+                            removals
+                                .insert(key.as_slice(), value.as_slice())
+                                .during("write")?;
+                        }
                     }
                     Change::Unwant { path } => {
-                        wants.remove(path.key().as_slice()).during("write")?;
+                        let key = path.key();
+                        unwant(&mut wants, &mut wanted, &key)?;
+                        removals.remove(key.as_slice()).during("write")?;
                     }
-                    Change::UnwantAll => wants.retain(|_, _| false).during("write")?,
+                    Change::ForgetPeer => {
+                        wants.retain(|_, _| false).during("write")?;
+                        wanted.retain(|_, _| false).during("write")?;
+                        removals.retain(|_, _| false).during("write")?;
+                        doomed.retain(|_, _| false).during("write")?;
+                    }
+                    Change::Doom { path, version } => {
+                        let key = path.key();
+                        let known = match entries.get(key.as_slice()).during("write")? {
+                            Some(guard) => Some(sound(record::decode(guard.value()))?),
+                            None => None,
+                        };
+                        if let Some(known) = known.filter(|known| {
+                            known.entry.is_deleted() && known.entry.version == *version
+                        }) {
+                            doomed.insert(known.seq, key.as_slice()).during("write")?;
+                        }
+                    }
+                    Change::Acked { upto } => {
+                        let mut gone = Vec::new();
+                        for item in doomed.range(..=*upto).during("write")? {
+                            let (seq, key) = item.during("write")?;
+                            gone.push((seq.value(), key.value().to_vec()));
+                        }
+                        for (seq, key) in gone {
+                            doomed.remove(seq).during("write")?;
+                            by_seq.remove(seq).during("write")?;
+                            entries.remove(key.as_slice()).during("write")?;
+                        }
+                    }
+                    Change::Removing { name, path } => {
+                        removing
+                            .insert(name.as_slice(), path.key().as_slice())
+                            .during("write")?;
+                    }
+                    Change::Removed { name } => {
+                        removing.remove(name.as_slice()).during("write")?;
+                    }
+                    Change::Trash { name, trashed } => {
+                        if let Some(id) = trashed.id {
+                            let key = content_key(id, name);
+                            trash_contents.insert(key.as_slice(), ()).during("write")?;
+                        }
+                        trash
+                            .insert(name.as_slice(), trashed.encode().as_slice())
+                            .during("write")?;
+                    }
+                    Change::Untrash { name } => {
+                        let old = match trash.remove(name.as_slice()).during("write")? {
+                            Some(guard) => Some(sound(Trashed::decode(guard.value()))?),
+                            None => None,
+                        };
+                        if let Some(id) = old.and_then(|old| old.id) {
+                            let key = content_key(id, name);
+                            trash_contents.remove(key.as_slice()).during("write")?;
+                        }
+                    }
                     Change::Heard(heard) => {
                         meta.insert("heard-replica", heard.replica)
                             .during("write")?;
@@ -141,7 +304,34 @@ impl Index {
                 }
             }
             meta.insert("seq", seq).during("write")?;
+            meta.insert("live", live).during("write")?;
         }
         txn.commit().during("commit")
+    }
+}
+
+type Bytes<'a> = Table<'a, &'static [u8], &'static [u8]>;
+
+fn unwant(
+    wants: &mut Bytes<'_>,
+    wanted: &mut Table<'_, &'static [u8], ()>,
+    key: &[u8],
+) -> Result<(), IndexError> {
+    let old = match wants.remove(key).during("write")? {
+        Some(guard) => Some(sound(record::decode_entry(guard.value()))?),
+        None => None,
+    };
+    if let Some(id) = old.as_ref().and_then(content) {
+        let key = content_key(id, key);
+        wanted.remove(key.as_slice()).during("write")?;
+    }
+    Ok(())
+}
+
+/// What is found by its content; empty files need not be.
+pub(super) fn content(entry: &Entry) -> Option<ContentId> {
+    match &entry.body {
+        Body::File { id, size, .. } if *size > 0 => Some(*id),
+        _ => None,
     }
 }

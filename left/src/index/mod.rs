@@ -7,6 +7,9 @@
 
 mod commit;
 mod error;
+mod migrate;
+mod store;
+mod trashed;
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -16,15 +19,18 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 pub use commit::Change;
 pub use error::IndexError;
 use error::{During, damaged, sound};
+pub use store::Store;
+pub use trashed::Trashed;
 
-use crate::entry::Entry;
+use crate::entry::{ContentId, Entry};
 use crate::part::PartId;
 use crate::path::RelPath;
 use crate::record::{self, Record};
 use crate::version::ReplicaId;
 
-/// Raised when the meaning of a table changes; another number is set aside.
-const SCHEMA: u64 = 1;
+/// Raised when the meaning of a table changes. Older ones are migrated, others
+/// set aside.
+const SCHEMA: u64 = 2;
 
 /// The page cache of the database: enough for the upper levels of the trees of
 /// a million entries, small against the memory budget.
@@ -37,6 +43,26 @@ const ENTRIES: Bytes = TableDefinition::new("entries");
 const BY_SEQ: TableDefinition<u64, &[u8]> = TableDefinition::new("by-seq");
 const WANTS: Bytes = TableDefinition::new("wants");
 const INTENTS: Bytes = TableDefinition::new("intents");
+/// Wants whose entry says deleted, with a byte before it: they are followed
+/// from the end, what is in a folder before the folder, and can be held back.
+const REMOVALS: Bytes = TableDefinition::new("removals");
+/// Tombstones that the peer has too, by sequence number. They go when it has
+/// acknowledged ours.
+const DOOMED: TableDefinition<u64, &[u8]> = TableDefinition::new("doomed");
+/// The beginning of a content id, then the path that has it.
+const CONTENTS: TableDefinition<&[u8], ()> = TableDefinition::new("contents");
+/// The beginning of a content id, then the path for which it is wanted.
+const WANTED: TableDefinition<&[u8], ()> = TableDefinition::new("wanted");
+/// What lies in the trash, by name.
+const TRASH: Bytes = TableDefinition::new("trash");
+/// The beginning of a content id, then the name in the trash.
+const TRASH_CONTENTS: TableDefinition<&[u8], ()> = TableDefinition::new("trash-contents");
+/// What is about to be moved into the trash: its name there, and its path.
+const REMOVING: Bytes = TableDefinition::new("removing");
+
+/// So much of a content id tells contents apart well enough to look for one;
+/// whoever uses what is found there hashes it.
+const ID_BYTES: usize = 16;
 
 /// How far this side has read the listing of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -146,6 +172,11 @@ impl Index {
                     meta.insert("epoch", fresh.1).during("write")?;
                 }
                 Some(SCHEMA) => {}
+                Some(1) => {
+                    let live = migrate::from_1(&txn)?;
+                    meta.insert("live", live).during("migrate")?;
+                    meta.insert("schema", SCHEMA).during("migrate")?;
+                }
                 Some(_) => return damaged("it was made by another version of left"),
             }
             let known = (read(&meta, "replica")?, read(&meta, "epoch")?);
@@ -157,6 +188,13 @@ impl Index {
             txn.open_table(BY_SEQ).during("open")?;
             txn.open_table(WANTS).during("open")?;
             txn.open_table(INTENTS).during("open")?;
+            txn.open_table(REMOVALS).during("open")?;
+            txn.open_table(DOOMED).during("open")?;
+            txn.open_table(CONTENTS).during("open")?;
+            txn.open_table(WANTED).during("open")?;
+            txn.open_table(TRASH).during("open")?;
+            txn.open_table(TRASH_CONTENTS).during("open")?;
+            txn.open_table(REMOVING).during("open")?;
         }
         txn.commit().during("open")?;
         Ok(Self { db, replica, epoch })
@@ -210,11 +248,136 @@ impl Index {
     pub fn want(&self, path: &RelPath) -> Result<Option<Entry>, IndexError> {
         let txn = self.db.begin_read().during("read")?;
         let table = txn.open_table(WANTS).during("read")?;
-        let found = table.get(path.key().as_slice()).during("read")?;
-        match found {
-            Some(guard) => sound(record::decode_entry(guard.value())).map(Some),
+        let key = path.key();
+        if let Some(guard) = table.get(key.as_slice()).during("read")? {
+            return sound(record::decode_entry(guard.value())).map(Some);
+        }
+        let table = txn.open_table(REMOVALS).during("read")?;
+        match table.get(key.as_slice()).during("read")? {
+            Some(guard) => sound(decode_removal(guard.value())).map(|want| Some(want.entry)),
             None => Ok(None),
         }
+    }
+
+    /// Up to `count` wanted removals before `before`, from the last path to the
+    /// first.
+    pub fn removals_before(
+        &self,
+        before: Option<&RelPath>,
+        count: usize,
+    ) -> Result<Vec<(RelPath, Removal)>, IndexError> {
+        let txn = self.db.begin_read().during("read")?;
+        let table = txn.open_table(REMOVALS).during("read")?;
+        let key = before.map(RelPath::key);
+        let end = match &key {
+            Some(key) => Bound::Excluded(key.as_slice()),
+            None => Bound::Unbounded,
+        };
+        let mut found = Vec::new();
+        let range = table
+            .range::<&[u8]>((Bound::Unbounded, end))
+            .during("read")?;
+        for item in range.rev().take(count) {
+            let (key, value) = item.during("read")?;
+            let path = RelPath::from_key(key.value()).ok();
+            found.push(sound(path.zip(decode_removal(value.value())))?);
+        }
+        Ok(found)
+    }
+
+    /// Up to `count` paths that have this content, as far as is known.
+    pub fn paths_of(&self, id: ContentId, count: usize) -> Result<Vec<RelPath>, IndexError> {
+        let txn = self.db.begin_read().during("read")?;
+        let table = txn.open_table(CONTENTS).during("read")?;
+        let mut found = Vec::new();
+        for key in with_content(&table, id, count)? {
+            found.push(sound(RelPath::from_key(&key).ok())?);
+        }
+        Ok(found)
+    }
+
+    /// Whether a path is to get this content.
+    pub fn is_wanted(&self, id: ContentId) -> Result<bool, IndexError> {
+        let txn = self.db.begin_read().during("read")?;
+        let table = txn.open_table(WANTED).during("read")?;
+        Ok(!with_content(&table, id, 1)?.is_empty())
+    }
+
+    /// Something in the trash with this content.
+    pub fn trashed_as(&self, id: ContentId) -> Result<Option<(Vec<u8>, Trashed)>, IndexError> {
+        let txn = self.db.begin_read().during("read")?;
+        let table = txn.open_table(TRASH_CONTENTS).during("read")?;
+        let Some(name) = with_content(&table, id, 1)?.pop() else {
+            return Ok(None);
+        };
+        let table = txn.open_table(TRASH).during("read")?;
+        let trashed = table.get(name.as_slice()).during("read")?;
+        let trashed = trashed.and_then(|guard| Trashed::decode(guard.value()));
+        sound(trashed).map(|trashed| Some((name, trashed)))
+    }
+
+    /// Up to `count` things in the trash after `after`, in the order of names,
+    /// which is that of time.
+    pub fn trash_after(
+        &self,
+        after: &[u8],
+        count: usize,
+    ) -> Result<Vec<(Vec<u8>, Trashed)>, IndexError> {
+        let txn = self.db.begin_read().during("read")?;
+        let table = txn.open_table(TRASH).during("read")?;
+        let mut found = Vec::new();
+        let range = (Bound::Excluded(after), Bound::Unbounded);
+        for item in table.range::<&[u8]>(range).during("read")?.take(count) {
+            let (name, value) = item.during("read")?;
+            let trashed = sound(Trashed::decode(value.value()))?;
+            found.push((name.value().to_vec(), trashed));
+        }
+        Ok(found)
+    }
+
+    /// Moves into the trash that were under way when the process ended.
+    pub fn removing(&self) -> Result<Vec<(Vec<u8>, RelPath)>, IndexError> {
+        let txn = self.db.begin_read().during("read")?;
+        let table = txn.open_table(REMOVING).during("read")?;
+        let mut found = Vec::new();
+        for item in table.iter().during("read")? {
+            let (name, key) = item.during("read")?;
+            let path = sound(RelPath::from_key(key.value()).ok())?;
+            found.push((name.value().to_vec(), path));
+        }
+        Ok(found)
+    }
+
+    /// The last sequence number.
+    pub fn seq(&self) -> Result<u64, IndexError> {
+        self.figure("seq")
+    }
+
+    /// How many paths there are that are not deleted.
+    pub fn live(&self) -> Result<u64, IndexError> {
+        self.figure("live")
+    }
+
+    /// How many removals are wanted.
+    pub fn removals(&self) -> Result<u64, IndexError> {
+        let txn = self.db.begin_read().during("read")?;
+        let table = txn.open_table(REMOVALS).during("read")?;
+        table.len().during("read")
+    }
+
+    /// Whether an acknowledgement up to this number makes a tombstone go.
+    pub fn is_any_doomed(&self, upto: u64) -> Result<bool, IndexError> {
+        let txn = self.db.begin_read().during("read")?;
+        let table = txn.open_table(DOOMED).during("read")?;
+        let first = table.first().during("read")?;
+        Ok(first.is_some_and(|(seq, _)| seq.value() <= upto))
+    }
+
+    fn figure(&self, key: &str) -> Result<u64, IndexError> {
+        let txn = self.db.begin_read().during("read")?;
+        let meta = txn.open_table(META).during("read")?;
+        let value = meta.get(key).during("read")?;
+        Ok(value.map_or(0, |guard| guard.value()))
     }
 
     /// How many entries and how many wants there are.
@@ -226,7 +389,12 @@ impl Index {
             .len()
             .during("read")?;
         let wants = txn.open_table(WANTS).during("read")?.len().during("read")?;
-        Ok((entries, wants))
+        let removals = txn
+            .open_table(REMOVALS)
+            .during("read")?
+            .len()
+            .during("read")?;
+        Ok((entries, wants + removals))
     }
 
     /// Up to `count` entries listed after sequence number `after`, oldest first.
@@ -283,6 +451,53 @@ impl Index {
         }
         Ok(intents)
     }
+}
+
+/// A removal that the peer made and this side has to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// The tombstone.
+    pub entry: Entry,
+    /// A person said that it is meant, though much goes with it.
+    pub is_confirmed: bool,
+}
+
+fn encode_removal(removal: &Removal) -> Vec<u8> {
+    let mut value = vec![u8::from(removal.is_confirmed)];
+    value.extend(record::encode_entry(&removal.entry));
+    value
+}
+
+fn decode_removal(bytes: &[u8]) -> Option<Removal> {
+    let (first, rest) = bytes.split_first()?;
+    let entry = record::decode_entry(rest).filter(|_| *first <= 1)?;
+    Some(Removal {
+        entry,
+        is_confirmed: *first == 1,
+    })
+}
+
+/// The key of something with a content in a table of contents.
+fn content_key(id: ContentId, rest: &[u8]) -> Vec<u8> {
+    [&id.0[..ID_BYTES], rest].concat()
+}
+
+/// Up to `count` keys of things with this content, without the content.
+fn with_content(
+    table: &impl ReadableTable<&'static [u8], ()>,
+    id: ContentId,
+    count: usize,
+) -> Result<Vec<Vec<u8>>, IndexError> {
+    let prefix = &id.0[..ID_BYTES];
+    let mut found = Vec::new();
+    for item in table.range::<&[u8]>(prefix..).during("read")?.take(count) {
+        let (key, _) = item.during("read")?;
+        match key.value().strip_prefix(prefix) {
+            Some(rest) => found.push(rest.to_vec()),
+            None => break,
+        }
+    }
+    Ok(found)
 }
 
 fn unsound_marker(path: &Path) -> PathBuf {

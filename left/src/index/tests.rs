@@ -111,3 +111,191 @@ fn a_record_that_is_not_understood_is_never_passed_over() {
     assert!(index.get(&path("x")).unwrap_err().is_damage());
     assert!(index.records_after(None, 9).unwrap_err().is_damage());
 }
+
+fn file(text: &str, counter: u64) -> Entry {
+    Entry {
+        body: Body::File {
+            id: ContentId(*blake3::hash(text.as_bytes()).as_bytes()),
+            size: 1,
+            mtime: crate::entry::Mtime::default(),
+        },
+        ..entry(counter)
+    }
+}
+
+fn gone(counter: u64) -> Entry {
+    Entry {
+        body: Body::Deleted,
+        mode: 0,
+        ..entry(counter)
+    }
+}
+
+fn put(text: &str, entry: Entry) -> Change {
+    Change::Put {
+        path: path(text),
+        entry,
+        stamp: None,
+    }
+}
+
+fn opened() -> (tempfile::TempDir, Index) {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, _) = Index::open(&dir.path().join("index"), fresh()).unwrap();
+    (dir, index)
+}
+
+#[test]
+fn a_tombstone_goes_when_the_peer_has_it_and_has_heard_of_ours() {
+    let (_dir, index) = opened();
+    index
+        .commit(&[put("a", gone(5)), put("b", gone(6)), put("c", gone(7))])
+        .unwrap();
+    let doom = |text: &str, counter| Change::Doom {
+        path: path(text),
+        version: gone(counter).version,
+    };
+    // Of b the peer has another one.
+    index
+        .commit(&[doom("a", 5), doom("b", 5), doom("c", 7)])
+        .unwrap();
+    assert!(!index.is_any_doomed(0).unwrap());
+    assert!(index.is_any_doomed(1).unwrap());
+    // c came to life again meanwhile.
+    index.commit(&[put("c", file("new", 9))]).unwrap();
+    index.commit(&[Change::Acked { upto: 4 }]).unwrap();
+    assert_eq!(index.get(&path("a")).unwrap(), None);
+    assert!(index.get(&path("b")).unwrap().is_some());
+    assert!(!index.get(&path("c")).unwrap().unwrap().entry.is_deleted());
+    let listed = index.listed_after(0, 9).unwrap();
+    assert_eq!(listed.len(), 2);
+    assert_eq!(index.live().unwrap(), 1);
+}
+
+#[test]
+fn removals_are_read_from_the_end_and_only_what_was_confirmed_is() {
+    let (_dir, index) = opened();
+    let want = |text: &str, entry| Change::Want {
+        path: path(text),
+        entry,
+    };
+    index
+        .commit(&[
+            want("d", gone(1)),
+            want("d/x", gone(2)),
+            want("e", file("e", 3)),
+        ])
+        .unwrap();
+    let order = |index: &Index| {
+        let all = index.removals_before(None, 9).unwrap();
+        all.into_iter()
+            .map(|(path, removal)| (path.to_string(), removal.is_confirmed))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(order(&index), [("d/x".into(), false), ("d".into(), false)]);
+    let confirm = |text: &str, entry| Change::Confirm {
+        path: path(text),
+        entry,
+    };
+    index
+        .commit(&[
+            confirm("d", gone(9)),
+            confirm("d/x", gone(2)),
+            confirm("e", gone(3)),
+        ])
+        .unwrap();
+    assert_eq!(order(&index), [("d/x".into(), true), ("d".into(), false)]);
+    // A newer one was not confirmed.
+    index.commit(&[want("d/x", gone(4))]).unwrap();
+    assert_eq!(order(&index), [("d/x".into(), false), ("d".into(), false)]);
+    index.commit(&[want("d", file("back", 5))]).unwrap();
+    assert_eq!(order(&index), [("d/x".into(), false)]);
+    assert_eq!(index.counts().unwrap(), (0, 3));
+}
+
+#[test]
+fn contents_are_found_by_path_want_and_trash() {
+    let (_dir, index) = opened();
+    let id = |text: &str| ContentId(*blake3::hash(text.as_bytes()).as_bytes());
+    index
+        .commit(&[
+            put("a", file("x", 1)),
+            put("b", file("x", 2)),
+            put("c", file("y", 3)),
+        ])
+        .unwrap();
+    assert_eq!(index.paths_of(id("x"), 9).unwrap(), [path("a"), path("b")]);
+    index
+        .commit(&[put("a", file("y", 4)), put("b", gone(5))])
+        .unwrap();
+    assert!(index.paths_of(id("x"), 9).unwrap().is_empty());
+    assert_eq!(index.paths_of(id("y"), 9).unwrap(), [path("a"), path("c")]);
+    let want = |entry| Change::Want {
+        path: path("d"),
+        entry,
+    };
+    index.commit(&[want(file("x", 1))]).unwrap();
+    assert!(index.is_wanted(id("x")).unwrap());
+    index.commit(&[want(file("y", 1))]).unwrap();
+    assert!(!index.is_wanted(id("x")).unwrap());
+    index.commit(&[Change::Unwant { path: path("d") }]).unwrap();
+    assert!(!index.is_wanted(id("y")).unwrap());
+    let trashed = Trashed {
+        path: path("gone"),
+        id: Some(id("z")),
+        size: 1,
+        since: 2,
+    };
+    let name = b"0001".to_vec();
+    index
+        .commit(&[Change::Trash {
+            name: name.clone(),
+            trashed: trashed.clone(),
+        }])
+        .unwrap();
+    assert_eq!(
+        index.trashed_as(id("z")).unwrap(),
+        Some((name.clone(), trashed))
+    );
+    index.commit(&[Change::Untrash { name }]).unwrap();
+    assert_eq!(index.trashed_as(id("z")).unwrap(), None);
+}
+
+#[test]
+fn an_index_of_schema_1_is_migrated() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("index");
+    {
+        let (index, _) = Index::open(&place, fresh()).unwrap();
+        index
+            .commit(&[put("a", file("x", 1)), put("b", gone(2))])
+            .unwrap();
+        // As schema 1 had it.
+        let mut txn = index.db.begin_write().unwrap();
+        txn.set_two_phase_commit(true);
+        {
+            let mut meta = txn.open_table(META).unwrap();
+            meta.insert("schema", 1).unwrap();
+            meta.remove("live").unwrap();
+            let mut wants = txn.open_table(WANTS).unwrap();
+            for (text, entry) in [("c", gone(3)), ("d", file("y", 4))] {
+                let key = path(text).key();
+                let value = record::encode_entry(&entry);
+                wants.insert(key.as_slice(), value.as_slice()).unwrap();
+            }
+        }
+        for table in [CONTENTS, WANTED] {
+            txn.delete_table(table).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let (index, aside) = Index::open(&place, (ReplicaId(1), 1)).unwrap();
+    assert!(aside.is_none());
+    assert_eq!(index.replica(), ReplicaId(7));
+    assert_eq!(index.live().unwrap(), 1);
+    let id = |text: &str| ContentId(*blake3::hash(text.as_bytes()).as_bytes());
+    assert_eq!(index.paths_of(id("x"), 9).unwrap(), [path("a")]);
+    assert!(index.is_wanted(id("y")).unwrap());
+    assert_eq!(index.removals().unwrap(), 1);
+    assert_eq!(index.wants_after(None, 9).unwrap().len(), 1);
+}

@@ -5,9 +5,10 @@ mod settle;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
-pub use settle::{is_superseded, rescue, settle_intents};
+pub use settle::{is_superseded, rescue, settle_intents, settle_removing};
 
 use rustix::fs::{
     AtFlags, Dir, Mode, OFlags, RenameFlags, chmodat, openat, renameat_with, statat, unlinkat,
@@ -15,7 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::entry::ContentId;
-use crate::index::{Index, IndexError};
+use crate::index::{IndexError, Store};
 use crate::share::{Share, is_file};
 use crate::transfer::blocks::{BlockList, chaining_value, read_exact_at};
 
@@ -75,7 +76,7 @@ pub fn open_part(share: &Share, id: PartId) -> io::Result<File> {
             }
         }
         Ok(_) => {
-            set_aside(share, &name)?;
+            set_aside(share, share.parts(), name.as_bytes())?;
         }
     }
     let flags =
@@ -87,20 +88,33 @@ pub fn open_part(share: &Share, id: PartId) -> io::Result<File> {
     Ok(File::from(file))
 }
 
+/// Opens a part that is complete: it is there, and as long as it has to be.
+pub fn open_complete_part(share: &Share, id: PartId, size: u64) -> io::Result<File> {
+    if size > 0 {
+        // Opening it would make a new one.
+        statat(share.parts(), id.name(), AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    let part = open_part(share, id)?;
+    if part.metadata()?.len() != size {
+        return Err(io::Error::other("its part was replaced by something else"));
+    }
+    Ok(part)
+}
+
 /// Gives what is not ours to remove another name beside the parts, under which
 /// nothing touches it any more; answers the name.
-fn set_aside(share: &Share, name: &str) -> io::Result<String> {
+fn set_aside(share: &Share, from: &OwnedFd, name: &[u8]) -> io::Result<String> {
     let parts = share.parts();
     for n in 0..10_000 {
         let aside = format!("{ASIDE}{n}");
-        match renameat_with(parts, name, parts, &aside, RenameFlags::NOREPLACE) {
+        match renameat_with(from, name, parts, &aside, RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(aside),
             Err(Errno::EXIST) => {}
             // A file system without the flag; nobody else makes names here.
             Err(Errno::INVAL | Errno::NOSYS) => {
                 let there = statat(parts, &aside, AtFlags::SYMLINK_NOFOLLOW);
                 if matches!(there, Err(Errno::NOENT)) {
-                    rustix::fs::renameat(parts, name, parts, &aside)?;
+                    rustix::fs::renameat(from, name, parts, &aside)?;
                     return Ok(aside);
                 }
             }
@@ -147,19 +161,19 @@ pub fn any_parts(share: &Share) -> bool {
 /// Removes all parts; only called when both sides have listed everything and
 /// nothing is wanted, so that none can be of use. What is no part by its name
 /// stays.
-pub fn remove_all_parts(share: &Share, index: &Index) -> Result<(), IndexError> {
+pub fn remove_all_parts(share: &Share, index: &impl Store) -> Result<(), IndexError> {
     remove_parts(share, index, |_| true)
 }
 
 /// Removes the parts of small files, of which each attempt has one of its own;
 /// only called when there is no attempt.
-pub fn remove_small_parts(share: &Share, index: &Index) -> Result<(), IndexError> {
+pub fn remove_small_parts(share: &Share, index: &impl Store) -> Result<(), IndexError> {
     remove_parts(share, index, |id| id.slot != 0)
 }
 
 fn remove_parts(
     share: &Share,
-    index: &Index,
+    index: &impl Store,
     which: impl Fn(PartId) -> bool,
 ) -> Result<(), IndexError> {
     // A content with an intent may be a user's file that was exchanged out.

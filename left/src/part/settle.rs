@@ -5,6 +5,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, openat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
@@ -12,7 +13,7 @@ use rustix::io::Errno;
 use super::{PartId, STAGED, set_aside};
 use crate::entry::Body;
 use crate::events::Reporter;
-use crate::index::{Change, Index, IndexError};
+use crate::index::{Change, IndexError, Store, Trashed};
 use crate::path::{RelPath, STATE_DIR};
 use crate::plan::conflict_name;
 use crate::record::Record;
@@ -20,7 +21,11 @@ use crate::share::{PARTS_DIR, Share, is_dir, is_file, mtime, stamp};
 use crate::transfer::blocks::{Geometry, Hashed, hash_file};
 
 /// Settles all exchanges that were under way when the process ended.
-pub fn settle_intents(share: &Share, index: &Index, reporter: &Reporter) -> Result<(), IndexError> {
+pub fn settle_intents(
+    share: &Share,
+    index: &impl Store,
+    reporter: &Reporter,
+) -> Result<(), IndexError> {
     for (id, path) in index.intents()? {
         let known = index.get(&path)?;
         if let Err(error) = settle_intent(share, index, reporter, id, &path, known.as_ref()) {
@@ -42,7 +47,7 @@ pub fn settle_intents(share: &Share, index: &Index, reporter: &Reporter) -> Resu
 
 fn settle_intent(
     share: &Share,
-    index: &Index,
+    index: &impl Store,
     reporter: &Reporter,
     id: PartId,
     path: &RelPath,
@@ -54,17 +59,28 @@ fn settle_intent(
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(errno.into()),
     }
+    // A folder that was replaced, when all that was in it had gone.
+    if unlinkat(share.parts(), &name, AtFlags::REMOVEDIR).is_ok() {
+        return Ok(());
+    }
     if let Some(known) = known
-        && is_superseded(share, &name, known)?
+        && is_superseded(share.parts(), name.as_bytes(), known)?
     {
         unlinkat(share.parts(), &name, AtFlags::empty())?;
         return Ok(());
     }
-    let body = look(share, &name)?;
+    let body = look(share.parts(), name.as_bytes())?;
     if matches!(&body, Body::File { id: found, .. } if *found == id.content) {
         return Ok(());
     }
-    let kept = rescue(share, index, &name, Some(path), &body)?;
+    let kept = rescue(
+        share,
+        index,
+        share.parts(),
+        name.as_bytes(),
+        Some(path),
+        &body,
+    )?;
     match &kept {
         Kept::InShare(copy) => reporter.conflict(path, copy),
         Kept::Aside(_) => reporter.problem(
@@ -75,9 +91,68 @@ fn settle_intent(
     Ok(())
 }
 
+/// Settles moves into the trash that were under way when the process ended.
+pub fn settle_removing(
+    share: &Share,
+    index: &impl Store,
+    reporter: &Reporter,
+    now: u64,
+) -> Result<(), IndexError> {
+    for (name, path) in index.removing()? {
+        let known = index.get(&path)?;
+        let mut changes = vec![Change::Removed { name: name.clone() }];
+        let trash = share.trash();
+        let settled = match statat(trash, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+            Ok(_) => match &known {
+                // The scanner finds that it is gone.
+                Some(known) if is_superseded(trash, &name, known).unwrap_or(false) => {
+                    let trashed = Trashed::of(known, &path, now);
+                    changes.push(Change::Trash { name, trashed });
+                    Ok(())
+                }
+                _ => put_back(share, index, reporter, &name, &path),
+            },
+        };
+        if let Err(error) = settled {
+            let text = format!("cannot put back what was to be removed at {path}: {error}");
+            reporter.problem(path.as_bytes(), &text);
+            continue;
+        }
+        index.commit(&changes)?;
+    }
+    Ok(())
+}
+
+/// Gives a file its name back, or that of a conflict copy if it is taken.
+fn put_back(
+    share: &Share,
+    index: &impl Store,
+    reporter: &Reporter,
+    name: &[u8],
+    path: &RelPath,
+) -> io::Result<()> {
+    let trash = share.trash();
+    if let Ok(folder) = share.make_parent(path)
+        && renameat_with(trash, name, &folder, path.name(), RenameFlags::NOREPLACE).is_ok()
+    {
+        return Ok(rustix::fs::fsync(&folder)?);
+    }
+    let body = look(trash, name)?;
+    match rescue(share, index, trash, name, Some(path), &body)? {
+        Kept::InShare(copy) => reporter.conflict(path, &copy),
+        kept @ Kept::Aside(_) => reporter.problem(
+            kept.to_string().as_bytes(),
+            &format!("what was at {path} is kept as {kept}, because it has no place in the share"),
+        ),
+    }
+    Ok(())
+}
+
 /// A file that a link or folder of the peer replaced, when the process ended
 /// before it could be looked at, goes to the top of the share.
-fn settle_staged(share: &Share, index: &Index) -> io::Result<()> {
+fn settle_staged(share: &Share, index: &impl Store) -> io::Result<()> {
     let found = match statat(share.parts(), STAGED, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => found,
         Err(Errno::NOENT) => return Ok(()),
@@ -86,34 +161,42 @@ fn settle_staged(share: &Share, index: &Index) -> io::Result<()> {
     if is_dir(&found) && unlinkat(share.parts(), STAGED, AtFlags::REMOVEDIR).is_ok() {
         return Ok(());
     }
-    rescue(share, index, STAGED, None, &Body::Dir).map(drop)
+    rescue(
+        share,
+        index,
+        share.parts(),
+        STAGED.as_bytes(),
+        None,
+        &Body::Dir,
+    )
+    .map(drop)
 }
 
-/// Whether what lies under a name beside the parts certainly is the version
+/// Whether what lies under a name in a folder of our own certainly is the version
 /// that was known when its replacement was decided, so that it may go.
-pub fn is_superseded(share: &Share, name: &str, known: &Record) -> io::Result<bool> {
+pub fn is_superseded(folder: &OwnedFd, name: &[u8], known: &Record) -> io::Result<bool> {
     let Some(before) = known.stamp else {
         return Ok(false);
     };
-    let found = statat(share.parts(), name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let found = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if is_dir(&found) || !stamp(&found).same_but_moved(&before) {
         return Ok(false);
     }
     // A stamp that was taken too soon after a write can hide another write.
     match &known.entry.body {
         Body::File { id, .. } if !before.trusted => {
-            let now = look(share, name)?;
+            let now = look(folder, name)?;
             Ok(matches!(&now, Body::File { id: found, .. } if found == id))
         }
         _ => Ok(true),
     }
 }
 
-/// What lies under a name beside the parts; of what cannot be read only that
+/// What lies under a name in a folder of our own; of what cannot be read only that
 /// it is there.
-fn look(share: &Share, name: &str) -> io::Result<Body> {
+fn look(folder: &OwnedFd, name: &[u8]) -> io::Result<Body> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let Ok(file) = openat(share.parts(), name, flags, Mode::empty()) else {
+    let Ok(file) = openat(folder, name, flags, Mode::empty()) else {
         return Ok(Body::Dir);
     };
     let found = rustix::fs::fstat(&file)?;
@@ -149,13 +232,14 @@ impl fmt::Display for Kept {
     }
 }
 
-/// Moves a user's file from beside the parts to where the user finds it: next
+/// Moves a user's file from a folder of our own to where the user finds it: next
 /// to the path it had, else to the top of the share, else to a name in the
 /// state folder that nothing touches. Answers where it is now.
 pub fn rescue(
     share: &Share,
-    index: &Index,
-    name: &str,
+    index: &impl Store,
+    from: &OwnedFd,
+    name: &[u8],
     path: Option<&RelPath>,
     body: &Body,
 ) -> io::Result<Kept> {
@@ -167,7 +251,7 @@ pub fn rescue(
         for attempt in 0..100 {
             let copy = conflict_name(wanted, body, index.replica(), attempt);
             let flag = RenameFlags::NOREPLACE;
-            match renameat_with(share.parts(), name, &folder, copy.as_slice(), flag) {
+            match renameat_with(from, name, &folder, copy.as_slice(), flag) {
                 Ok(()) => {
                     let copy = RelPath::below(above.as_ref(), &copy).map_err(io::Error::other)?;
                     return Ok(Kept::InShare(copy));
@@ -177,5 +261,5 @@ pub fn rescue(
             }
         }
     }
-    Ok(Kept::Aside(set_aside(share, name)?))
+    Ok(Kept::Aside(set_aside(share, from, name)?))
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use hub::Hub;
 
+use crate::daemon::Input;
 use crate::engine::Event;
 use crate::events::Reporter;
 use crate::index::Index;
@@ -54,7 +55,7 @@ pub struct SessionContext {
     /// For sending content.
     pub send: SendContext,
     /// Where what arrives goes.
-    pub engine: SyncSender<Event>,
+    pub engine: SyncSender<Input>,
     /// Where the peer is dialled, and whose address is let in.
     pub peer: SocketAddr,
     /// Where this side listens; dialled from here.
@@ -65,6 +66,13 @@ pub struct SessionContext {
     pub stop: Arc<AtomicBool>,
     /// The session there is.
     pub hub: Hub,
+}
+
+impl SessionContext {
+    /// Tells the engine; `false` at the end of the daemon.
+    fn tell(&self, event: Event) -> bool {
+        self.engine.send(Input::Event(event)).is_ok()
+    }
 }
 
 /// Takes connections until the end.
@@ -231,7 +239,7 @@ fn run_session(
     context.hub.end(id);
     // The next session must not find this one's threads writing a part.
     let _ = all_ended.recv();
-    let _ = context.engine.send(Event::SessionDown { session: id });
+    context.tell(Event::SessionDown { session: id });
     ran
 }
 
@@ -245,7 +253,7 @@ fn drive_session(
     members: SyncSender<()>,
 ) -> io::Result<()> {
     let (out, queue) = sync_channel(OUT_MAX);
-    let up = Event::SessionUp {
+    let up = Input::SessionUp {
         session: id,
         peer_replica: theirs.replica,
         peer_epoch: theirs.epoch,
@@ -267,7 +275,7 @@ fn drive_session(
         .and_then(|()| stream.set_read_timeout(Some(DEAD_AFTER)))
         .and_then(|()| stream.set_write_timeout(Some(DEAD_AFTER)));
     if timed.is_err() {
-        let _ = context.engine.send(Event::SessionEnding { session: id });
+        context.tell(Event::SessionEnding { session: id });
         return timed;
     }
     std::thread::scope(|scope| {
@@ -307,14 +315,8 @@ fn drive_session(
                     break Err(io::Error::other(crate::path::shown(text.as_bytes())));
                 }
                 Ok(message) => {
-                    if context
-                        .engine
-                        .send(Event::Message {
-                            session: id,
-                            message,
-                        })
-                        .is_err()
-                    {
+                    let session = id;
+                    if !context.tell(Event::Message { session, message }) {
                         break Ok(());
                     }
                 }
@@ -324,7 +326,7 @@ fn drive_session(
         };
         let _ = stream.shutdown(Shutdown::Both);
         context.hub.end(id);
-        let _ = context.engine.send(Event::SessionEnding { session: id });
+        context.tell(Event::SessionEnding { session: id });
         read
     })
 }
@@ -363,7 +365,7 @@ fn run_file(context: &SessionContext, session: u64, stream: &TcpStream, receives
         return;
     }
     let (to_notes, notes) = notes();
-    let up = Event::ReceiverUp {
+    let up = Input::ReceiverUp {
         session,
         notes: to_notes.clone(),
     };
@@ -371,7 +373,7 @@ fn run_file(context: &SessionContext, session: u64, stream: &TcpStream, receives
         return;
     }
     let deliver = |job, result| {
-        let _ = context.engine.send(Event::Fetched {
+        context.tell(Event::Fetched {
             session,
             job: Box::new(job),
             result,

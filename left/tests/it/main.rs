@@ -1,5 +1,6 @@
 //! Real `left` processes on loopback, looked at from the outside.
 
+mod deletes;
 mod modify;
 mod pair;
 mod refusals;

@@ -222,6 +222,6 @@ fn a_share_that_is_removed_ends_it_without_a_deletion() {
     pair.settle();
     std::fs::rename(&pair.a.share, pair.dir.path().join("elsewhere")).unwrap();
     assert_eq!(pair.a.ended().code(), Some(1));
-    assert_eq!(pair.b.status()["withheld"], 0);
+    assert_eq!(pair.b.status()["wanted"], 0);
     assert!(pair.b.share.join("file").exists());
 }

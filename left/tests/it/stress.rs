@@ -1,4 +1,4 @@
-//! Random writing on both sides and random kills: no version is ever lost.
+//! Random writing, deleting and renaming on both sides and random kills: no version is ever lost.
 //!
 //! A version that a user completed must be found at the end, under its name or
 //! as a conflict copy, on both sides, unless a user who had it replaced it. The
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use crate::pair::{Pair, manifest, noise};
+use crate::pair::{Item, Pair, manifest, noise};
 
 /// Runs in `cargo test`; `LEFT_STRESS_SEEDS=from..to` runs others.
 const SEEDS: std::ops::Range<u64> = 1..3;
@@ -93,9 +93,19 @@ fn run(seed: u64) {
         let share = if here { &pair.a.share } else { &pair.b.share };
         let path = share.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        match dice.below(3) {
-            0 => write_in_place(&path, &content, WriteAt::Start, &what, &mut owed),
-            1 => write_in_place(&path, &content, WriteAt::End, &what, &mut owed),
+        match dice.below(9) {
+            0..2 => write_in_place(&path, &content, WriteAt::Start, &what, &mut owed),
+            2..4 => write_in_place(&path, &content, WriteAt::End, &what, &mut owed),
+            4 => take_out(&path, &pair.dir.path().join("staged"), &mut owed),
+            5 => {
+                let other = share.join(NAMES[dice.below(NAMES.len() as u64) as usize]);
+                // Its version lives on under the other name, if that is free.
+                let _ = std::fs::create_dir_all(other.parent().unwrap());
+                let _ = renameat_with(CWD, &path, CWD, &other, RenameFlags::NOREPLACE);
+            }
+            6 if dice.below(2) == 0 => {
+                take_out(&share.join("d"), &pair.dir.path().join("staged"), &mut owed);
+            }
             _ => rename_over(
                 &path,
                 &pair.dir.path().join("staged"),
@@ -106,10 +116,24 @@ fn run(seed: u64) {
         }
         std::thread::sleep(Duration::from_millis(dice.below(80)));
     }
-    let found = pair.settle();
+    let found = settle_for_good(&pair);
     for (version, what) in owed {
         let kept = found.iter().any(|item| item.content == version);
         assert!(kept, "{what} was lost; there is: {}", listing(&pair));
+    }
+}
+
+/// The status is as old as a quarter of a second, and what a user wrote last may not
+/// be seen yet: equal trees are the end when they stay as they are.
+fn settle_for_good(pair: &Pair) -> Vec<Item> {
+    let mut found = pair.settle();
+    loop {
+        std::thread::sleep(Duration::from_millis(700));
+        let again = pair.settle();
+        if again == found {
+            return found;
+        }
+        found = again;
     }
 }
 
@@ -167,6 +191,28 @@ fn write_in_place(path: &Path, content: &[u8], at: WriteAt, what: &str, owed: &m
 fn is_at(file: &File, path: &Path) -> bool {
     let ours = file.metadata().unwrap().ino();
     std::fs::metadata(path).is_ok_and(|there| there.ino() == ours)
+}
+
+/// Deletes a file, or a folder with all that is in it: in one step, so that it is
+/// known what went.
+fn take_out(path: &Path, staged: &Path, owed: &mut Owed) {
+    if std::fs::rename(path, staged).is_err() {
+        return;
+    }
+    let gone = if staged.is_dir() {
+        let inside = std::fs::read_dir(staged).unwrap().flatten();
+        let contents = inside.map(|entry| std::fs::read(entry.path()).unwrap());
+        let contents: Vec<_> = contents.collect();
+        std::fs::remove_dir_all(staged).unwrap();
+        contents
+    } else {
+        let content = std::fs::read(staged).unwrap();
+        std::fs::remove_file(staged).unwrap();
+        vec![content]
+    };
+    for content in gone {
+        owed.remove(&id(&content));
+    }
 }
 
 /// As an editor does it; the exchange tells exactly what was replaced.

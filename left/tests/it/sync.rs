@@ -238,32 +238,6 @@ fn many_equal_and_empty_files_arrive() {
 }
 
 #[test]
-fn a_deletion_is_recorded_and_the_file_does_not_come_back() {
-    let mut pair = Pair::started();
-    pair.a.write("file", b"content");
-    pair.wait("it arrived", || pair.b.share.join("file").exists());
-    pair.settle();
-    std::fs::remove_file(pair.a.share.join("file")).unwrap();
-    pair.wait("b knows of the deletion", || {
-        pair.b.status()["withheld"] == 1
-    });
-    // This version deletes nothing of the peer's, and fetches nothing back.
-    assert!(pair.b.share.join("file").exists());
-    pair.a.kill();
-    pair.a.start();
-    pair.wait("they met again", || {
-        pair.a.status()["state"] == "synchronization"
-    });
-    assert!(!pair.a.share.join("file").exists());
-    // An edit beats the deletion.
-    pair.b.write("file", b"edited");
-    pair.wait("the edit arrived", || {
-        pair.a.read("file").as_deref() == Some(b"edited")
-    });
-    pair.settle();
-}
-
-#[test]
 fn a_lost_index_is_built_again_and_nothing_is_sent() {
     let mut pair = Pair::started();
     for n in 0..20 {

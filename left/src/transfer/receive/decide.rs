@@ -385,8 +385,7 @@ impl<'a> Decider<'a> {
         let Some(active) = self.close(handle)? else {
             return Ok(());
         };
-        let part = active.target.part.try_clone();
-        (self.deliver)(active.job, part.map_err(Missed::Disk));
+        (self.deliver)(active.job, Ok(()));
         Ok(())
     }
 

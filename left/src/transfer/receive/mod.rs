@@ -70,7 +70,7 @@ pub enum Note {
 }
 
 /// What becomes of the jobs.
-pub type Deliver<'a> = &'a (dyn Fn(Job, Result<File, Missed>) + Sync);
+pub type Deliver<'a> = &'a (dyn Fn(Job, Result<(), Missed>) + Sync);
 
 /// A version on its way, shared by the threads.
 struct Target {

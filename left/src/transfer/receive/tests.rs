@@ -39,6 +39,7 @@ fn offered() -> (Vec<u8>, BlockList, Job) {
         target,
         how: How::Install,
         slot: 0,
+        source: None,
     };
     (content, Arc::into_inner(list).unwrap(), job)
 }

@@ -1,0 +1,106 @@
+//! Removing what the peer removed: moved into the trash, looked at, and moved
+//! back if a user was faster.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::{Job, Outcome};
+use crate::entry::Body;
+use crate::index::{Store, Trashed};
+use crate::part::{is_superseded, rescue};
+use crate::share::{Share, is_dir, stamp};
+
+/// Of the name of what lies in the trash, for a person who looks there.
+const NAME_KEPT_BYTES: usize = 200;
+
+/// What a file is called in the trash: in the order of time, and of its own.
+pub(super) fn trash_name(job: &Job, now: u64) -> Vec<u8> {
+    let name = job.path.name();
+    let kept = &name[..name.len().min(NAME_KEPT_BYTES)];
+    let mut out = format!("{now:011}-{:010}-", job.slot).into_bytes();
+    out.extend_from_slice(kept);
+    out
+}
+
+pub(super) fn remove(
+    share: &Share,
+    index: &impl Store,
+    folder: &OwnedFd,
+    job: &Job,
+    now: u64,
+) -> io::Result<Outcome> {
+    let name = job.path.name();
+    let Some(known) = &job.known else {
+        return Ok(Outcome::Changed);
+    };
+    let found = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(found) => found,
+        Err(Errno::NOENT) => return Ok(Outcome::Removed(None)),
+        Err(errno) => return Err(errno.into()),
+    };
+    if known.entry.body == Body::Dir {
+        return match unlinkat(folder, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(Outcome::Removed(None)),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(Outcome::NotEmpty),
+            Err(Errno::NOTDIR) => Ok(Outcome::Changed),
+            Err(errno) => Err(errno.into()),
+        };
+    }
+    let same = job
+        .stamp()
+        .is_some_and(|before| stamp(&found).same_file(&before));
+    if !same || is_dir(&found) {
+        return Ok(Outcome::Changed);
+    }
+    let trash = share.trash();
+    let trash_name = trash_name(job, now);
+    match renameat_with(folder, name, trash, &trash_name[..], RenameFlags::NOREPLACE) {
+        Ok(()) => {}
+        // A file system without the flag; nobody else makes names there.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            match statat(trash, &trash_name[..], AtFlags::empty()) {
+                Err(Errno::NOENT) => renameat(folder, name, trash, &trash_name[..])?,
+                _ => return Ok(Outcome::Changed),
+            }
+        }
+        Err(Errno::NOENT) => return Ok(Outcome::Removed(None)),
+        // Of another start within the same second.
+        Err(Errno::EXIST) => return Ok(Outcome::Changed),
+        Err(errno) => return Err(errno.into()),
+    }
+    let superseded = is_superseded(trash, &trash_name, known);
+    if matches!(superseded, Ok(true)) {
+        let trashed = Trashed::of(known, &job.path, now);
+        return Ok(Outcome::Removed(Some((trash_name, trashed))));
+    }
+    put_back(share, index, folder, &trash_name, job)?;
+    superseded.map(|_| Outcome::Changed)
+}
+
+/// Gives a user's file its name back, or another one if that is taken.
+fn put_back(
+    share: &Share,
+    index: &impl Store,
+    folder: &OwnedFd,
+    trash_name: &[u8],
+    job: &Job,
+) -> io::Result<()> {
+    let trash = share.trash();
+    match renameat_with(
+        trash,
+        trash_name,
+        folder,
+        job.path.name(),
+        RenameFlags::NOREPLACE,
+    ) {
+        Ok(()) => Ok(()),
+        Err(_) => {
+            let body = job.known.as_ref().map(|known| &known.entry.body);
+            let body = body.unwrap_or(&Body::Deleted);
+            rescue(share, index, trash, trash_name, Some(&job.path), body).map(drop)
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What the daemon answers to those who ask it through the control socket.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+use super::Input;
+use crate::control::{Answer, Request, TrashItem};
+use crate::index::{Index, Store};
+use crate::path::RelPath;
+use crate::share::Share;
+use crate::trash;
+
+/// The engine answers at once, unless it is ending.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Enough for a person; a program can narrow it down no further either.
+const TRASH_ITEMS_MAX: usize = 10_000;
+
+/// What answers need.
+pub(super) struct Answering {
+    pub share: Arc<Share>,
+    pub index: Arc<Index>,
+    pub inputs: SyncSender<Input>,
+    pub look_again: SyncSender<()>,
+}
+
+impl Answering {
+    pub(super) fn answer(&self, request: Request) -> Answer {
+        match request {
+            Request::Confirm { set } => self.confirm(set),
+            other => {
+                let answer = answer_from_disk(&self.share, &*self.index, other);
+                let _ = self.look_again.try_send(());
+                answer
+            }
+        }
+    }
+
+    fn confirm(&self, set: String) -> Answer {
+        let (answer, answered) = sync_channel(1);
+        let sent = self.inputs.send(Input::Confirm { set, answer });
+        match sent
+            .ok()
+            .and_then(|()| answered.recv_timeout(PATIENCE).ok())
+        {
+            Some(Ok(text)) => Answer::Done(text),
+            Some(Err(text)) => Answer::Refused(text),
+            None => Answer::Refused("the daemon is ending".to_owned()),
+        }
+    }
+}
+
+/// Answers what takes no engine; also where no daemon runs.
+pub fn answer_from_disk(share: &Share, index: &impl Store, request: Request) -> Answer {
+    match request {
+        Request::Confirm { .. } => Answer::Refused(
+            "no left runs on the share; start it, and deletions that are held back show in \
+             `left status`"
+                .to_owned(),
+        ),
+        Request::Restore { path } => {
+            let path = match RelPath::from_wire(&path) {
+                Ok(path) => path,
+                Err(error) => {
+                    return Answer::Refused(format!(
+                        "{} is no path in the share: {error}",
+                        crate::path::shown(path.as_bytes())
+                    ));
+                }
+            };
+            match trash::restore(share, index, &path) {
+                Ok(()) => Answer::Done(format!("{path} is back")),
+                Err(error) => Answer::Refused(error.to_string()),
+            }
+        }
+        Request::Trash => match trash::list(index) {
+            Ok(all) => {
+                let latest = all.into_iter().rev().take(TRASH_ITEMS_MAX);
+                Answer::Trash(
+                    latest
+                        .map(|trashed| TrashItem {
+                            path: trashed.path.to_wire(),
+                            size: trashed.size,
+                            removed: trashed.since,
+                        })
+                        .collect(),
+                )
+            }
+            Err(error) => Answer::Refused(error.to_string()),
+        },
+    }
+}

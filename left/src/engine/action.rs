@@ -1,0 +1,111 @@
+//! What the engine wants done.
+
+use super::guard::Held;
+use crate::apply::Job;
+use crate::part::PartId;
+use crate::path::RelPath;
+use crate::wire::message::Message;
+
+/// What the engine wants done, in this order.
+#[derive(Debug)]
+pub enum Action {
+    /// Say this to the peer.
+    Say {
+        /// In which session.
+        session: u64,
+        /// What.
+        message: Message,
+    },
+    /// Receive a content.
+    Fetch {
+        /// In which session.
+        session: u64,
+        /// For what.
+        job: Box<Job>,
+    },
+    /// Change the share.
+    Apply(Box<Job>),
+    /// End the session; nothing more is said in it.
+    HangUp {
+        /// Which.
+        session: u64,
+    },
+    /// Look at the share again soon.
+    LookAgain,
+    /// A part is of no use any more.
+    RemovePart(PartId),
+    /// Nor are those of small files, of which each attempt has its own.
+    RemoveSmallParts,
+    /// Nor is any: both sides have all there is.
+    RemoveAllParts,
+    /// Tell who asked.
+    Answer {
+        /// Who.
+        ask: u64,
+        /// What came of it, for a person.
+        answer: Result<String, String>,
+    },
+    /// Tell the world.
+    Tell(News),
+}
+
+/// What the world is told.
+#[derive(Debug)]
+pub enum News {
+    /// The peer came.
+    PeerUp {
+        /// Its id.
+        replica: u64,
+    },
+    /// The peer went.
+    PeerDown {
+        /// Its id.
+        replica: u64,
+        /// Why.
+        why: &'static str,
+        /// Whether something was under way.
+        unfinished: bool,
+    },
+    /// Something stands in the way.
+    Problem {
+        /// Of what; empty for all.
+        about: Vec<u8>,
+        /// For a person.
+        text: String,
+    },
+    /// Nothing stands in its way any more.
+    Solved(RelPath),
+    /// Both sides changed a path, and ours is kept as the copy.
+    Conflict {
+        /// Which path.
+        path: RelPath,
+        /// The copy's.
+        copy: RelPath,
+    },
+    /// The path is as it should be.
+    Complete {
+        /// Which.
+        path: RelPath,
+        /// Of its content, in bytes.
+        size: u64,
+    },
+    /// Removals are held back, or are no more.
+    Held(Option<Held>),
+    /// What goes on is something else now.
+    Doing(Doing),
+    /// The figures are others now.
+    Changed,
+}
+
+/// What goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Doing {
+    /// Everything was looked at once.
+    pub scanned: bool,
+    /// There is a peer.
+    pub connected: bool,
+    /// Each side knows what the other has.
+    pub exchanged: bool,
+    /// Something is received or put in place.
+    pub receiving: bool,
+}

@@ -1,0 +1,293 @@
+//! Following the peer's deletions: what is in a folder before the folder, into
+//! the trash, and not without a person when it is too much.
+
+use super::guard::Held;
+use super::listing::doom_if_theirs;
+use super::{Action, Engine, IN_FLIGHT_MAX, News, PAGE_WANTS};
+use crate::apply::{How, Job};
+use crate::entry::{Body, Entry};
+use crate::index::{Change, IndexError, Removal, Store};
+use crate::path::RelPath;
+use crate::plan::{Decision, changed_here, plan};
+use crate::record::{Record, encode_entry};
+
+/// Paths that are named when removals are held back.
+const EXAMPLES_MAX: usize = 5;
+
+/// What the index knows in a folder that is to go, or to become something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inside {
+    /// Nothing.
+    Nothing,
+    /// Only what is to go as well.
+    OnItsWay,
+    /// Something that stays.
+    Stays,
+}
+
+impl<S: Store> Engine<S> {
+    /// Starts removals, from the last path to the first.
+    pub(super) fn dispatch_removals(&mut self) -> Result<(), IndexError> {
+        if !self.scanned || self.session.is_none() {
+            return Ok(());
+        }
+        self.look_at_guard()?;
+        loop {
+            self.removals_pass()?;
+            if !std::mem::take(&mut self.revived) {
+                return Ok(());
+            }
+            // What is wanted of those folders means something else now.
+            self.look_at_all_wants();
+        }
+    }
+
+    fn removals_pass(&mut self) -> Result<(), IndexError> {
+        let store = self.store.clone();
+        let mut changes = Vec::new();
+        'pages: while !self.removals_at_end {
+            let page = store.removals_before(self.removal_cursor.as_ref(), PAGE_WANTS)?;
+            self.removals_at_end = page.is_empty();
+            for (path, removal) in page {
+                if self.in_flight.len() >= IN_FLIGHT_MAX {
+                    break 'pages;
+                }
+                self.removal_cursor = Some(path.clone());
+                self.dispatch_removal(&mut changes, path, removal)?;
+            }
+        }
+        self.unlisted |= !changes.is_empty();
+        store.commit(&changes)
+    }
+
+    fn dispatch_removal(
+        &mut self,
+        changes: &mut Vec<Change>,
+        path: RelPath,
+        removal: Removal,
+    ) -> Result<(), IndexError> {
+        if self.in_flight.contains_key(&path) || self.delayed.contains_key(&path) {
+            return Ok(());
+        }
+        let theirs = removal.entry;
+        let known = self.store.get(&path)?;
+        let (known, target) = match plan(known.as_ref().map(|record| &record.entry), &theirs) {
+            Decision::Record(entry) => {
+                self.record(changes, &path, known, entry);
+                doom_if_theirs(changes, &path, &theirs);
+                changes.push(Change::Unwant { path });
+                return Ok(());
+            }
+            Decision::Remove(target) => match known {
+                Some(known) => (known, target),
+                None => return Ok(()),
+            },
+            // Ours is at least as new.
+            _ => {
+                doom_if_theirs(changes, &path, &theirs);
+                changes.push(Change::Unwant { path });
+                return Ok(());
+            }
+        };
+        if self.guard.held.is_some() && !removal.is_confirmed {
+            return Ok(());
+        }
+        if known.entry.body == Body::Dir {
+            match self.inside(&path)? {
+                Inside::Nothing => {}
+                Inside::OnItsWay => return Ok(()),
+                Inside::Stays => return self.revive(changes, path, known),
+            }
+        }
+        if !removal.is_confirmed && !self.is_renamed(&known.entry)? {
+            self.guard.count(self.now);
+        }
+        let slot = self.next_slot();
+        self.hand_to_applier(Job {
+            path,
+            known: Some(known),
+            theirs,
+            target,
+            how: How::Remove,
+            slot,
+            source: None,
+        });
+        Ok(())
+    }
+
+    /// What the index knows below a folder.
+    pub(super) fn inside(&self, folder: &RelPath) -> Result<Inside, IndexError> {
+        let mut found = Inside::Nothing;
+        let mut cursor = folder.clone();
+        loop {
+            let page = self.store.records_after(Some(&cursor), PAGE_WANTS)?;
+            for (path, record) in &page {
+                if !path.is_below(folder) {
+                    return Ok(found);
+                }
+                if record.entry.is_deleted() {
+                    continue;
+                }
+                if !self.is_to_go(path, &record.entry)? {
+                    return Ok(Inside::Stays);
+                }
+                found = Inside::OnItsWay;
+            }
+            match page.last() {
+                Some((path, _)) => cursor = path.clone(),
+                None => return Ok(found),
+            }
+        }
+    }
+
+    /// Whether the peer's deletion of what is here will be followed.
+    pub(super) fn is_to_go(&self, path: &RelPath, ours: &Entry) -> Result<bool, IndexError> {
+        let want = self.store.want(path)?;
+        Ok(want.is_some_and(|want| matches!(plan(Some(ours), &want), Decision::Remove(_))))
+    }
+
+    /// A folder that the peer deleted, or replaced, holds something that stays:
+    /// so the folder stays. That is a change of this side which does not know of
+    /// the peer's, as somebody who saved a file into the folder did not.
+    pub(super) fn revive(
+        &mut self,
+        changes: &mut Vec<Change>,
+        path: RelPath,
+        known: Record,
+    ) -> Result<(), IndexError> {
+        let puts = changes
+            .iter()
+            .filter(|change| matches!(change, Change::Put { .. }));
+        let number = self.store.seq()? + 1 + puts.count() as u64;
+        let version = changed_here(Some(&known.entry), self.store.replica(), number);
+        let entry = known.entry.with_version(version);
+        let stamp = known.stamp;
+        changes.push(Change::Put { path, entry, stamp });
+        self.revived = true;
+        Ok(())
+    }
+
+    /// Whether the same content is wanted under another name.
+    fn is_renamed(&self, ours: &Entry) -> Result<bool, IndexError> {
+        match &ours.body {
+            Body::File { id, size, .. } if *size > 0 => self.store.is_wanted(*id),
+            _ => Ok(false),
+        }
+    }
+
+    /// Finds out whether removals have to be held back.
+    fn look_at_guard(&mut self) -> Result<(), IndexError> {
+        if !std::mem::take(&mut self.guard.is_stale) {
+            return Ok(());
+        }
+        let wanted = self.store.removals()?;
+        // What comes meanwhile does not make it less alarming.
+        let live = self.store.live()?.min(self.guard.live_when_held);
+        let held = if !self.guard.is_too_much(self.now, wanted, live) {
+            None
+        } else if self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.heard_all)
+        {
+            let (_, held) = self.alarming()?;
+            held.filter(|held| self.guard.is_too_much(self.now, held.count, live))
+        } else {
+            // What was renamed shows when the peer has said all.
+            Some(Held::default())
+        };
+        if held == self.guard.held {
+            return Ok(());
+        }
+        if let Some(held) = held.as_ref().filter(|held| !held.set.is_empty()) {
+            self.tell(News::Held(Some(held.clone())));
+        } else if held.is_none() {
+            self.tell(News::Held(None));
+        }
+        self.guard.live_when_held = if held.is_some() { live } else { u64::MAX };
+        self.guard.held = held;
+        self.look_at_all_wants();
+        // It was looked at just now.
+        self.guard.is_stale = false;
+        Ok(())
+    }
+
+    /// The removals that were not confirmed and are no renames.
+    fn alarming(&self) -> Result<(Vec<Change>, Option<Held>), IndexError> {
+        let mut hasher = blake3::Hasher::new();
+        let mut set = Vec::new();
+        let mut examples = Vec::new();
+        let (mut folders, mut others, mut renamed) = (0, 0, 0);
+        let mut cursor = None;
+        loop {
+            let page = self.store.removals_before(cursor.as_ref(), PAGE_WANTS)?;
+            for (path, removal) in &page {
+                let known = self.store.get(path)?;
+                let Some(known) = known.filter(|known| !known.entry.is_deleted()) else {
+                    continue;
+                };
+                let goes = matches!(
+                    plan(Some(&known.entry), &removal.entry),
+                    Decision::Remove(_)
+                );
+                if removal.is_confirmed || !goes {
+                    continue;
+                }
+                if self.is_renamed(&known.entry)? {
+                    renamed += 1;
+                    continue;
+                }
+                match known.entry.body {
+                    Body::Dir => folders += 1,
+                    _ => others += 1,
+                }
+                hasher.update(&path.key());
+                hasher.update(&encode_entry(&removal.entry));
+                if examples.len() < EXAMPLES_MAX {
+                    examples.push(path.to_string());
+                }
+                set.push(Change::Confirm {
+                    path: path.clone(),
+                    entry: removal.entry.clone(),
+                });
+            }
+            match page.last() {
+                Some((path, _)) => cursor = Some(path.clone()),
+                None => break,
+            }
+        }
+        // The folders of a tree that was renamed go with what was in them.
+        let count = match (others, renamed) {
+            (0, 1..) => 0,
+            _ => folders + others,
+        };
+        let held = (count > 0).then(|| Held {
+            set: hasher.finalize().to_hex()[..8].to_owned(),
+            count,
+            examples,
+        });
+        Ok((set, held))
+    }
+
+    /// A person said that this set is meant.
+    pub(super) fn confirm(&mut self, ask: u64, set: &str) -> Result<(), IndexError> {
+        let (changes, held) = self.alarming()?;
+        let held = held.filter(|_| self.guard.held.is_some());
+        let answer = match held.filter(|held| held.set == set) {
+            Some(held) => {
+                self.store.commit(&changes)?;
+                self.guard.is_stale = true;
+                self.look_at_all_wants();
+                Ok(format!(
+                    "{} deletions of the peer are followed now",
+                    held.count
+                ))
+            }
+            None => Err(format!(
+                "no set {set} of deletions is held back, or it has changed; see `left status`"
+            )),
+        };
+        self.actions.push(Action::Answer { ask, answer });
+        Ok(())
+    }
+}
