@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::client::Msg;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::remote::{Command, Exit, RemoteError, Running, Said};
 use super::shell;
-use super::ssh::Link;
+use super::ssh::{Link, Purpose};
 
 /// What a program may have said that its caller has not taken. Beyond it the
 /// connection waits for the caller.
@@ -59,8 +59,8 @@ async fn live(
         _ = started.closed() => return,
     };
     let Ok(session) = session else { return };
-    let (read, write) = match open(&link, line, &doing).await {
-        Ok(halves) => halves,
+    let (read, write) = match open(&link, &line, &doing).await {
+        Ok(channel) => channel.split(),
         Err(error) => {
             let _ = started.send(Err(error));
             return;
@@ -86,30 +86,13 @@ async fn live(
     }
 }
 
-async fn open(
-    link: &Link,
-    line: String,
-    doing: &str,
-) -> Result<(ChannelReadHalf, ChannelWriteHalf<Msg>), RemoteError> {
-    let (mut read, write) = link.open_session(doing).await?.split();
-    if write.exec(true, line).await.is_err() {
-        return Err(link.lost(doing).await);
-    }
-    loop {
-        match read.wait().await {
-            Some(ChannelMsg::Success) => return Ok((read, write)),
-            Some(ChannelMsg::Failure) => {
-                let _ = write.close().await;
-                return Err(RemoteError::Failed {
-                    host: link.name.clone(),
-                    doing: doing.into(),
-                    why: "the host does not start programs".into(),
-                });
-            }
-            Some(_) => {}
-            None => return Err(link.lost(doing).await),
-        }
-    }
+async fn open(link: &Link, line: &str, doing: &str) -> Result<Channel<Msg>, RemoteError> {
+    let opened = link.open(Purpose::Program(line), doing).await?;
+    opened.ok_or_else(|| RemoteError::Failed {
+        host: link.name.clone(),
+        doing: doing.into(),
+        why: "the host does not start programs".into(),
+    })
 }
 
 /// Sends the input as the program takes it, then its end.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use russh::{Channel, ChannelOpenFailure, client};
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, client};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
@@ -29,6 +29,9 @@ const OUTPUT_BYTES_MAX: usize = 256 << 20;
 
 /// How long a host may refuse a session that it should have room for.
 const ROOM_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How often a host may close a channel before it has said what comes of it.
+const OPENINGS_MAX: usize = 10;
 
 /// How long a polite end may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
@@ -51,6 +54,15 @@ pub(super) struct Link {
     _cut: Cut,
     /// What carries this connection, after it in this list and in the order of the end.
     through: Option<Box<Entered>>,
+}
+
+/// What a channel is opened for.
+#[derive(Clone, Copy)]
+pub(super) enum Purpose<'a> {
+    /// To run this line.
+    Program(&'a str),
+    /// To move files.
+    Files,
 }
 
 impl Link {
@@ -79,11 +91,44 @@ impl Link {
         }
     }
 
-    /// Opens a channel; the caller holds a permit of `sessions`.
-    pub(super) async fn open_session(
+    /// Opens a channel for something; `None` if the host does not have it. The caller
+    /// holds a permit of `sessions`.
+    pub(super) async fn open(
         &self,
+        purpose: Purpose<'_>,
         doing: &str,
-    ) -> Result<Channel<client::Msg>, RemoteError> {
+    ) -> Result<Option<Channel<client::Msg>>, RemoteError> {
+        for _ in 0..OPENINGS_MAX {
+            let mut channel = self.open_session(doing).await?;
+            let asked = match purpose {
+                Purpose::Program(line) => channel.exec(true, line).await,
+                Purpose::Files => channel.request_subsystem(true, "sftp").await,
+            };
+            if asked.is_err() {
+                break;
+            }
+            loop {
+                match channel.wait().await {
+                    Some(ChannelMsg::Success) => return Ok(Some(channel)),
+                    Some(ChannelMsg::Failure) => {
+                        let _ = channel.close().await;
+                        return Ok(None);
+                    }
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+            // Closed without an answer, so that nothing was begun: dropbear before 2025
+            // takes a channel that is only just open for one whose program has ended, if
+            // another program ends in the same moment.
+            if self.handle.is_closed() {
+                break;
+            }
+        }
+        Err(self.lost(doing).await)
+    }
+
+    async fn open_session(&self, doing: &str) -> Result<Channel<client::Msg>, RemoteError> {
         let end = Instant::now() + ROOM_DEADLINE;
         let mut pause = Duration::from_millis(2);
         loop {

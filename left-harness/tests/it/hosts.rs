@@ -206,3 +206,24 @@ async fn a_host_two_seconds_away_works_within_the_usual_deadlines() {
     );
     ssh.close().await;
 }
+
+/// dropbear before 2025 closes a channel that is only just open when a program of another
+/// one ends in the same moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_that_end_while_others_begin_do_not_disturb_one_another() {
+    let Some(sshd) = Sshd::dropbear("a") else {
+        return;
+    };
+    let ssh = connect(&resolved(&sshd).await, LONG).await;
+    for round in 0..50 {
+        let one = || ssh.exec(Command::new(["true"]));
+        let (a, b, c, d, seen) =
+            tokio::join!(one(), one(), one(), one(), ssh.stat(Path::new("/tmp")));
+        for ran in [a, b, c, d] {
+            let ran = ran.unwrap_or_else(|error| panic!("round {round}: {error}\n{}", sshd.log()));
+            assert_eq!(ran.exit, Exit::Code(0));
+        }
+        seen.expect("it is seen");
+    }
+    ssh.close().await;
+}

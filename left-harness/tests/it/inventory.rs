@@ -3,6 +3,8 @@
 mod busybox;
 mod crashed;
 mod far;
+mod full;
+mod hangs;
 mod refused;
 mod seen;
 
