@@ -70,9 +70,10 @@ fn doctor_and_the_lab_commands_need_nothing_but_busybox() {
     let Some(behind) = Behind::new() else { return };
     let inventory = &behind.inventory;
     inventory.adopt();
+    let smoke = scenarios().join("smoke.toml").display().to_string();
     for (args, shown) in [
         (&["doctor"][..], "inventory lab, host b"),
-        (&["list", "--lab", "all"], "runs"),
+        (&["list", &smoke], "runs"),
         (&["lab", "deploy"], "host b: 2 programs"),
         (&["lab", "status"], "nothing of any run"),
         (&["lab", "down"], "host b: nothing was left"),
