@@ -1,8 +1,8 @@
 //! `left` keeps one directory the same on two machines.
 //!
 //! In reading order: what things are ([`path`], [`version`], [`entry`]); what
-//! this side knows ([`record`], [`index`]); what the disk says ([`share`],
-//! [`scanner`]); what follows from both sides' knowledge ([`plan`]); what
+//! this side knows ([`record`], [`index`]); what the disk says ([`disk`],
+//! [`share`], [`scanner`]); what follows from both sides' knowledge ([`plan`]); what
 //! travels ([`wire`]) and how content does ([`transfer`], [`part`]); what
 //! changes the share ([`apply`]); who decides when ([`engine`]), with whom
 //! ([`session`]), and who runs it all ([`daemon`]); what the world is told
@@ -29,11 +29,13 @@ pub mod entry;
 pub mod path;
 pub mod version;
 
+pub mod disk;
+pub mod share;
+
 pub mod index;
 pub mod plan;
 pub mod record;
 pub mod scanner;
-pub mod share;
 
 pub mod apply;
 pub mod part;
@@ -50,3 +52,6 @@ pub mod status;
 
 pub mod cli;
 pub mod control;
+
+#[cfg(test)]
+mod sim;

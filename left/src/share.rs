@@ -2,9 +2,6 @@
 //! nothing outside the share is ever touched, no symbolic link is followed and
 //! no mount point crossed.
 
-// The fields of a stat have other types on other architectures.
-#![allow(clippy::unnecessary_cast)]
-
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -12,14 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, Stat, fstat, mkdirat, openat,
-    openat2, statat,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statat,
 };
 use rustix::io::Errno;
 
-use crate::entry::Mtime;
+use crate::disk::{Handle, Stat};
 use crate::path::{RelPath, STATE_DIR};
-use crate::record::Stamp;
 
 /// The folder of partial files inside the state folder.
 pub const PARTS_DIR: &str = "parts";
@@ -30,7 +25,7 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 /// The folder of what was removed lately, inside the state folder.
 pub const TRASH_DIR: &str = "trash";
 
-const DIR_FLAGS: OFlags = OFlags::RDONLY
+pub(crate) const DIR_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
@@ -125,9 +120,9 @@ impl Share {
         let state = make_private(&root, STATE_DIR).map_err(in_state)?;
         let parts = make_private(&state, PARTS_DIR).map_err(in_state)?;
         let trash = make_private(&state, TRASH_DIR).map_err(in_state)?;
-        let device = fstat(&root).map_err(in_state)?.st_dev as u64;
+        let device = root.stat().map_err(in_state)?.dev;
         for folder in [&parts, &trash] {
-            if fstat(folder).map_err(in_state)?.st_dev as u64 != device {
+            if folder.stat().map_err(in_state)?.dev != device {
                 return Err(in_state(Errno::XDEV));
             }
         }
@@ -182,10 +177,10 @@ impl Share {
     /// opened, and still holds our state folder. If not, nothing seen in it
     /// may be taken for a deletion.
     pub fn is_still_there(&self) -> bool {
-        let same = |a: &Stat, b: &Stat| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
-        let named = statat(CWD, &self.path, AtFlags::empty());
-        let inside = statat(&self.root, STATE_DIR, AtFlags::SYMLINK_NOFOLLOW);
-        match (named, fstat(&self.root), inside, fstat(&self.state)) {
+        let same = |a: &Stat, b: &Stat| (a.dev, a.ino) == (b.dev, b.ino);
+        let named = statat(CWD, &self.path, AtFlags::empty()).map(Stat::from);
+        let inside = statat(&self.root, STATE_DIR, AtFlags::SYMLINK_NOFOLLOW).map(Stat::from);
+        match (named, self.root.stat(), inside, self.state.stat()) {
             (Ok(named), Ok(root), Ok(inside), Ok(state)) => {
                 same(&named, &root) && same(&inside, &state)
             }
@@ -201,59 +196,20 @@ impl Share {
         }
     }
 
-    /// Opens the folder that holds `path`.
-    pub fn open_parent(&self, path: &RelPath) -> Result<OwnedFd, Errno> {
-        self.open_dir(path.parent().as_ref())
-    }
-
-    /// As [`Share::open_parent`], making folders that are missing.
-    pub fn make_parent(&self, path: &RelPath) -> Result<OwnedFd, Errno> {
-        match self.open_parent(path) {
-            Err(Errno::NOENT) => {}
-            other => return other,
-        }
-        let Some(parent) = path.parent() else {
-            return Err(Errno::NOENT);
-        };
-        let mut known: Vec<u8> = Vec::new();
-        for name in parent.names() {
-            let above = RelPath::parse(&known).ok();
-            let folder = self.open_dir(above.as_ref())?;
-            match mkdirat(&folder, name, Mode::from(0o755)) {
-                // Durable before what is in it: else a power cut could look
-                // like a deletion.
-                Ok(()) => rustix::fs::fsync(&folder)?,
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno),
-            }
-            if !known.is_empty() {
-                known.push(b'/');
-            }
-            known.extend_from_slice(name);
-        }
-        self.open_parent(path)
-    }
-
     /// Opens a regular file for reading; never waits on a pipe or device.
     pub fn open_file(&self, path: &RelPath) -> Result<File, Errno> {
         let flags =
             OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = self.resolve(path.as_bytes(), flags)?;
-        if !is_file(&fstat(&file)?) {
+        if !file.stat()?.is_file() {
             return Err(Errno::INVAL);
         }
         Ok(File::from(file))
     }
 
-    /// The stat of what lies at `path` itself.
-    pub fn stat(&self, path: &RelPath) -> Result<Stat, Errno> {
-        let parent = self.open_parent(path)?;
-        statat(&parent, path.name(), AtFlags::SYMLINK_NOFOLLOW)
-    }
-
     /// Whether a stat is of another file system than the share's.
     pub fn is_foreign(&self, stat: &Stat) -> bool {
-        stat.st_dev as u64 != self.device
+        stat.dev != self.device
     }
 
     fn resolve(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -283,7 +239,7 @@ impl Share {
             };
             let above = folder.as_ref().map_or(self.root.as_fd(), |fd| fd.as_fd());
             let next = openat(above, name, flags, Mode::empty())?;
-            if self.is_foreign(&fstat(&next)?) {
+            if self.is_foreign(&next.stat()?) {
                 return Err(Errno::XDEV);
             }
             folder = Some(next);
@@ -298,53 +254,16 @@ fn make_private(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
         Err(errno) => return Err(errno),
     }
     let folder = openat(parent, name, DIR_FLAGS, Mode::empty())?;
-    if fstat(&folder)?.st_mode & 0o7777 != 0o700 {
+    if folder.stat()?.permissions() != 0o700 {
         rustix::fs::fchmod(&folder, Mode::from(0o700))?;
     }
     Ok(folder)
 }
 
-/// Whether a stat is of a regular file.
-pub fn is_file(stat: &Stat) -> bool {
-    stat.st_mode & 0o170_000 == 0o100_000
-}
-
-/// Whether a stat is of a folder.
-pub fn is_dir(stat: &Stat) -> bool {
-    stat.st_mode & 0o170_000 == 0o040_000
-}
-
-/// Whether a stat is of a symbolic link.
-pub fn is_link(stat: &Stat) -> bool {
-    stat.st_mode & 0o170_000 == 0o120_000
-}
-
-/// What the index remembers of a stat.
-pub fn stamp(stat: &Stat) -> Stamp {
-    Stamp {
-        ino: stat.st_ino as u64,
-        size: stat.st_size as u64,
-        mtime: mtime(stat),
-        ctime: Mtime {
-            secs: stat.st_ctime as i64,
-            nanos: stat.st_ctime_nsec as u32,
-        },
-        mode: stat.st_mode,
-        trusted: true,
-    }
-}
-
-/// The modification time of a stat.
-pub fn mtime(stat: &Stat) -> Mtime {
-    Mtime {
-        secs: stat.st_mtime as i64,
-        nanos: stat.st_mtime_nsec as u32,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Disk;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn path(text: &str) -> RelPath {

@@ -4,14 +4,13 @@
 //! known to the index by name; the oldest goes first.
 
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
-use rustix::fs::{AtFlags, RenameFlags, fstatvfs, fsync, renameat_with, unlinkat};
 use rustix::io::Errno;
 
+use crate::disk::{Disk, Handle, Rename};
 use crate::index::{Change, IndexError, Store, Trashed};
 use crate::path::RelPath;
-use crate::share::Share;
 
 /// Seconds for which something is kept.
 const KEPT_SECONDS: u64 = 30 * 24 * 3600;
@@ -23,17 +22,20 @@ const SPACE_DIVISOR: u64 = 10;
 const BATCH: usize = 256;
 
 /// The present in seconds since 1970.
-pub fn unix_seconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+pub fn unix_seconds(share: &impl Disk) -> u64 {
+    let since = share.wall().duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_secs()
 }
 
 /// Removes what is older than 30 days, and the oldest until the rest is at most
 /// a tenth of the file system; all of it where `is_full`.
-pub fn evict(share: &Share, index: &impl Store, now: u64, is_full: bool) -> Result<(), IndexError> {
-    let space = fstatvfs(share.trash()).map_or(u64::MAX, |space| {
-        space.f_blocks.saturating_mul(space.f_frsize)
-    });
+pub fn evict(
+    share: &impl Disk,
+    index: &impl Store,
+    now: u64,
+    is_full: bool,
+) -> Result<(), IndexError> {
+    let space = share.space().map_or(u64::MAX, |space| space.total_bytes);
     let bound = if is_full { 0 } else { space / SPACE_DIVISOR };
     let mut total = 0u64;
     walk(index, |_, trashed| {
@@ -49,7 +51,7 @@ pub fn evict(share: &Share, index: &impl Store, now: u64, is_full: bool) -> Resu
     for names in gone.chunks(BATCH) {
         let mut changes = Vec::new();
         for name in names {
-            let _ = unlinkat(share.trash(), name.as_slice(), AtFlags::empty());
+            let _ = share.unlink(share.trash(), name);
             changes.push(Change::Untrash { name: name.clone() });
         }
         index.commit(&changes)?;
@@ -82,7 +84,7 @@ pub enum RestoreError {
 }
 
 /// Puts what was removed last at `path` back, where it is a new change of this side.
-pub fn restore(share: &Share, index: &impl Store, path: &RelPath) -> Result<(), RestoreError> {
+pub fn restore(share: &impl Disk, index: &impl Store, path: &RelPath) -> Result<(), RestoreError> {
     let mut last = None;
     walk(index, |name, trashed| {
         if trashed.path == *path {
@@ -92,14 +94,14 @@ pub fn restore(share: &Share, index: &impl Store, path: &RelPath) -> Result<(), 
     let name = last.ok_or_else(|| RestoreError::NotThere(path.clone()))?;
     let failed = |errno: Errno| RestoreError::Io(path.clone(), errno.into());
     let folder = share.make_parent(path).map_err(failed)?;
-    let flag = RenameFlags::NOREPLACE;
-    match renameat_with(share.trash(), name.as_slice(), &folder, path.name(), flag) {
+    let (from, to) = ((share.trash(), &name[..]), (&folder, path.name()));
+    match share.rename(from, to, Rename::NoReplace) {
         Ok(()) => {}
         Err(Errno::EXIST) => return Err(RestoreError::Taken(path.clone())),
         Err(Errno::NOENT) => return Err(RestoreError::NotThere(path.clone())),
         Err(errno) => return Err(failed(errno)),
     }
-    fsync(&folder).map_err(failed)?;
+    folder.sync().map_err(failed)?;
     index.commit(&[Change::Untrash { name }])?;
     Ok(())
 }

@@ -7,6 +7,7 @@ mod full;
 mod hangs;
 mod refused;
 mod seen;
+mod standing;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

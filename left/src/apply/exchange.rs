@@ -2,22 +2,17 @@
 //! exchanged back if a user was faster.
 
 use std::io;
-use std::os::fd::OwnedFd;
 
-use rustix::fs::{
-    AtFlags, Mode, RenameFlags, linkat, mkdirat, renameat, renameat_with, statat, symlinkat,
-    unlinkat,
-};
 use rustix::io::Errno;
 
-use super::{How, Job, change_mode, open_to_change};
+use super::{How, Job, change_mode};
+use crate::disk::{Disk, Handle, Rename};
 use crate::entry::Body;
 use crate::index::Store;
 use crate::part::{STAGED, is_superseded, rescue};
 use crate::path::RelPath;
 use crate::plan::conflict_name;
 use crate::record::Stamp;
-use crate::share::{Share, is_dir, is_link, stamp};
 
 /// What came of an exchange.
 pub(super) enum Exchanged {
@@ -30,24 +25,33 @@ pub(super) enum Exchanged {
 /// Exchanges what is there with what is to be there, and looks at what came
 /// out: if it is not what was decided against, a user was faster and gets it
 /// back.
-pub(super) fn exchange(
-    share: &Share,
+pub(super) fn exchange<D: Disk>(
+    share: &D,
     index: &impl Store,
-    folder: &OwnedFd,
+    folder: &D::Dir,
     job: &Job,
     known: &Stamp,
 ) -> io::Result<Exchanged> {
     let name = job.path.name();
-    match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(now) if stamp(&now).same_file(known) => {}
+    match share.stat_at(folder, name) {
+        Ok(now) if now.stamp().same_file(known) => {}
         // What was in a folder, and went before it, has moved its times.
-        Ok(now) if is_dir(&now) && stamp(&now).ino == known.ino => {}
+        Ok(now) if now.is_dir() && now.ino == known.ino => {}
         Ok(_) | Err(Errno::NOENT) => return Ok(Exchanged::No),
         Err(errno) => return Err(errno.into()),
     }
     let staged = stage(share, job)?;
     let copy = match job.how {
-        How::InstallKeepingOurs => Some(keep_copy(index, folder, job)?),
+        How::InstallKeepingOurs => {
+            let copy = keep_copy(share, index, folder, job)?;
+            // Durable before the other name goes: a power cut may lose one
+            // change of names and keep a later one.
+            if let Err(errno) = folder.sync() {
+                drop_copy(share, folder, name, copy.name(), known);
+                return Err(errno.into());
+            }
+            Some(copy)
+        }
         _ => None,
     };
     let exchanged = exchange_staged(share, index, folder, &staged, job);
@@ -56,7 +60,7 @@ pub(super) fn exchange(
         (other, copy) => {
             // What keeps its name needs no second one.
             if let Some(copy) = copy {
-                drop_copy(folder, name, copy.name(), known);
+                drop_copy(share, folder, name, copy.name(), known);
             }
             other.map(|_| Exchanged::No)
         }
@@ -64,20 +68,21 @@ pub(super) fn exchange(
 }
 
 /// The exchange itself; `false` when what came out went back.
-pub(super) fn exchange_staged(
-    share: &Share,
+pub(super) fn exchange_staged<D: Disk>(
+    share: &D,
     index: &impl Store,
-    folder: &OwnedFd,
+    folder: &D::Dir,
     staged: &str,
     job: &Job,
 ) -> io::Result<bool> {
     let name = job.path.name();
-    let exchange = || renameat_with(share.parts(), staged, folder, name, RenameFlags::EXCHANGE);
+    let (from, to) = ((share.parts(), staged.as_bytes()), (folder, name));
+    let exchange = || share.rename(from, to, Rename::Exchange);
     match exchange() {
         Ok(()) => {}
         // A file system that cannot exchange: the check above has to do.
         Err(Errno::INVAL | Errno::NOSYS) => {
-            renameat(share.parts(), staged, folder, name)?;
+            share.rename(from, to, Rename::Plain)?;
             return Ok(true);
         }
         Err(Errno::NOENT) => return Ok(false),
@@ -86,18 +91,18 @@ pub(super) fn exchange_staged(
     let known = job.known.as_ref();
     let superseded = match known {
         Some(known) if known.entry.body == Body::Dir => {
-            match unlinkat(share.parts(), staged, AtFlags::REMOVEDIR) {
+            match share.remove_dir(share.parts(), staged.as_bytes()) {
                 Ok(()) => return Ok(true),
                 Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => Ok(false),
                 Err(errno) => Err(errno.into()),
             }
         }
-        Some(known) => is_superseded(share.parts(), staged.as_bytes(), known),
+        Some(known) => is_superseded(share, share.parts(), staged.as_bytes(), known),
         None => Ok(false),
     };
     if matches!(superseded, Ok(true)) {
         // What cannot be removed now is cleaned up later.
-        let _ = unlinkat(share.parts(), staged, AtFlags::empty());
+        let _ = share.unlink(share.parts(), staged.as_bytes());
         return Ok(true);
     }
     match exchange() {
@@ -124,29 +129,30 @@ pub(super) fn exchange_staged(
 
 /// Takes the name of a conflict copy away again, if the same file certainly
 /// still has its own.
-fn drop_copy(folder: &OwnedFd, name: &[u8], copy: &[u8], known: &Stamp) {
+fn drop_copy<D: Disk>(share: &D, folder: &D::Dir, name: &[u8], copy: &[u8], known: &Stamp) {
     let is_known = |name: &[u8]| {
-        statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|found| stamp(&found).ino == known.ino && found.st_nlink > 1)
+        share
+            .stat_at(folder, name)
+            .is_ok_and(|found| found.ino == known.ino && found.links > 1)
     };
     if is_known(name) && is_known(copy) {
-        let _ = unlinkat(folder, copy, AtFlags::empty());
+        let _ = share.unlink(folder, copy);
     }
 }
 
 /// Makes what is to be exchanged in, beside the parts; answers its name.
-fn stage(share: &Share, job: &Job) -> io::Result<String> {
+fn stage(share: &impl Disk, job: &Job) -> io::Result<String> {
     let parts = share.parts();
     match &job.target.body {
         Body::File { .. } => return Ok(job.part_name()),
         Body::Link { target } => {
             clear_staged(share)?;
-            symlinkat(&target[..], parts, STAGED)?;
+            share.make_link(parts, STAGED.as_bytes(), target)?;
         }
         Body::Dir => {
             clear_staged(share)?;
-            mkdirat(parts, STAGED, Mode::from(0o700))?;
-            change_mode(&open_to_change(parts, STAGED.as_bytes())?, job.target.mode)?;
+            share.make_dir(parts, STAGED.as_bytes(), 0o700)?;
+            change_mode(&share.open_at(parts, STAGED.as_bytes())?, job.target.mode)?;
         }
         Body::Deleted => return Err(Errno::INVAL.into()),
     }
@@ -154,19 +160,25 @@ fn stage(share: &Share, job: &Job) -> io::Result<String> {
 }
 
 /// Removes what an exchange that failed has left; a file is never ours.
-fn clear_staged(share: &Share) -> io::Result<()> {
-    match statat(share.parts(), STAGED, AtFlags::SYMLINK_NOFOLLOW) {
+fn clear_staged(share: &impl Disk) -> io::Result<()> {
+    let (parts, name) = (share.parts(), STAGED.as_bytes());
+    match share.stat_at(parts, name) {
         Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
-        Ok(found) if is_dir(&found) => Ok(unlinkat(share.parts(), STAGED, AtFlags::REMOVEDIR)?),
-        Ok(found) if is_link(&found) => Ok(unlinkat(share.parts(), STAGED, AtFlags::empty())?),
+        Ok(found) if found.is_dir() => Ok(share.remove_dir(parts, name)?),
+        Ok(found) if found.is_link() => Ok(share.unlink(parts, name)?),
         Ok(_) => Err(Errno::EXIST.into()),
     }
 }
 
 /// Gives the losing version its second name before it loses the first, so
 /// that no moment is without it.
-fn keep_copy(index: &impl Store, folder: &OwnedFd, job: &Job) -> io::Result<RelPath> {
+fn keep_copy<D: Disk>(
+    share: &D,
+    index: &impl Store,
+    folder: &D::Dir,
+    job: &Job,
+) -> io::Result<RelPath> {
     let ours = job
         .known
         .as_ref()
@@ -174,19 +186,13 @@ fn keep_copy(index: &impl Store, folder: &OwnedFd, job: &Job) -> io::Result<RelP
     for attempt in 0..100 {
         let name = conflict_name(job.path.name(), &ours, index.replica(), attempt);
         let path = RelPath::below(job.path.parent().as_ref(), &name).map_err(io::Error::other)?;
-        match linkat(
-            folder,
-            job.path.name(),
-            folder,
-            name.as_slice(),
-            AtFlags::empty(),
-        ) {
+        match share.link((folder, job.path.name()), (folder, &name)) {
             Ok(()) => return Ok(path),
             Err(Errno::EXIST) => {
                 // An earlier attempt that was cut short has made it already.
-                let there = statat(folder, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)?;
+                let there = share.stat_at(folder, &name)?;
                 let known = job.stamp();
-                if known.is_some_and(|known| known.ino == there.st_ino as u64) {
+                if known.is_some_and(|known| known.ino == there.ino) {
                     return Ok(path);
                 }
             }

@@ -7,26 +7,20 @@ mod gather;
 mod remove;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 
-use rustix::fs::{
-    AtFlags, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat,
-    fsync, futimens, linkat, mkdirat, openat, renameat_with, statat, symlinkat, unlinkat,
-};
 use rustix::io::Errno;
 
 use exchange::{Exchanged, exchange};
 use gather::gather;
 use remove::{remove, trash_name};
 
-use crate::entry::{Body, ContentId, Entry, Mtime};
+use crate::disk::{Content, Disk, Handle, Rename, Stat};
+use crate::entry::{Body, ContentId, Entry};
 use crate::index::{Change, Store, Trashed};
 use crate::part::{PartId, open_complete_part, remove_part};
 use crate::path::RelPath;
 use crate::record::{Record, Stamp};
-use crate::share::{Share, is_dir, stamp};
 use crate::trash::unix_seconds;
 
 /// How a job changes the disk.
@@ -129,7 +123,7 @@ const SYNC_EACH_MAX: usize = 8;
 
 /// Performs jobs together, so that many small files share their syncs. The
 /// part of each job that has content is complete.
-pub fn apply(share: &Share, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Outcome)> {
+pub fn apply(share: &impl Disk, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Outcome)> {
     let ended = apply_all(share, index, jobs);
     for (job, outcome) in &ended {
         // The next attempt has a part of its own; this one would stay.
@@ -141,7 +135,7 @@ pub fn apply(share: &Share, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Out
     ended
 }
 
-fn apply_all(share: &Share, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Outcome)> {
+fn apply_all<D: Disk>(share: &D, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Outcome)> {
     let mut ready = Vec::new();
     let mut ended = Vec::new();
     for job in jobs {
@@ -163,7 +157,7 @@ fn apply_all(share: &Share, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Out
     }
     // Content is durable before it gets a name: a crash never shows an empty
     // or torn file.
-    let parts: Vec<&File> = ready.iter().filter_map(|(_, part)| part.as_ref()).collect();
+    let parts: Vec<&D::File> = ready.iter().filter_map(|(_, part)| part.as_ref()).collect();
     if let Err(error) = make_durable(share, &parts) {
         // What the kernel could not write it may have dropped; begin again.
         for (job, part) in ready {
@@ -177,7 +171,7 @@ fn apply_all(share: &Share, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Out
         }
         return ended;
     }
-    let now = unix_seconds();
+    let now = unix_seconds(share);
     let intents: Vec<Change> = ready
         .iter()
         .filter(|(job, _)| job.stamp().is_some())
@@ -199,7 +193,7 @@ fn apply_all(share: &Share, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Out
         ended.extend(failed);
         return ended;
     }
-    let mut folders: HashMap<Option<RelPath>, OwnedFd> = HashMap::new();
+    let mut folders: HashMap<Option<RelPath>, D::Dir> = HashMap::new();
     let mut placed = Vec::new();
     for (job, part) in ready {
         let outcome = match perform(share, index, &mut folders, &job, part.as_ref(), now) {
@@ -213,7 +207,7 @@ fn apply_all(share: &Share, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Out
     if placed
         .iter()
         .any(|(_, outcome)| matches!(outcome, Outcome::Removed(Some(_))))
-        && let Err(error) = fsync(share.trash())
+        && let Err(error) = share.trash().sync()
     {
         let text = error.to_string();
         return ended
@@ -226,7 +220,7 @@ fn apply_all(share: &Share, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Out
     }
     let unsynced: Vec<&Option<RelPath>> = folders
         .iter()
-        .filter(|(_, folder)| fsync(folder).is_err())
+        .filter(|(_, folder)| folder.sync().is_err())
         .map(|(path, _)| path)
         .collect();
     for (job, outcome) in &mut placed {
@@ -262,58 +256,34 @@ fn is_trashed(job: &Job) -> bool {
 
 /// Opens the part of a job with content, and gives it the metadata of the file
 /// that it becomes.
-fn open_dressed(share: &Share, job: &Job) -> io::Result<Option<File>> {
+fn open_dressed<D: Disk>(share: &D, job: &Job) -> io::Result<Option<D::File>> {
     let (Some((_, size)), Some(id)) = (job.content(), job.part()) else {
         return Ok(None);
     };
     let part = open_complete_part(share, id, size)?;
-    fchmod(&part, Mode::from_raw_mode(job.target.mode))?;
+    part.set_mode(job.target.mode)?;
     if let Some(mtime) = job.target.mtime() {
-        set_mtime(&part, mtime)?;
+        part.set_mtime(mtime)?;
     }
     Ok(Some(part))
 }
 
-fn set_mtime(file: &impl std::os::fd::AsFd, mtime: Mtime) -> io::Result<()> {
-    let times = Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-        last_modification: Timespec {
-            tv_sec: mtime.secs,
-            tv_nsec: i64::from(mtime.nanos) as _,
-        },
-    };
-    Ok(futimens(file, &times)?)
-}
-
-fn make_durable(share: &Share, parts: &[&File]) -> io::Result<()> {
-    if parts.len() > SYNC_EACH_MAX && syncfs_tells_errors() {
-        return Ok(rustix::fs::syncfs(share.parts())?);
+fn make_durable<D: Disk>(share: &D, parts: &[&D::File]) -> io::Result<()> {
+    if parts.len() > SYNC_EACH_MAX && share.sync_all_tells_errors() {
+        return Ok(share.sync_all()?);
     }
     for part in parts {
-        fsync(part)?;
+        part.sync()?;
     }
     Ok(())
 }
 
-/// Before Linux 5.8 `syncfs` hides what went wrong.
-fn syncfs_tells_errors() -> bool {
-    let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy();
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .filter_map(|n| n.parse::<u32>().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 8)
-}
-
-fn perform(
-    share: &Share,
+fn perform<D: Disk>(
+    share: &D,
     index: &impl Store,
-    folders: &mut HashMap<Option<RelPath>, OwnedFd>,
+    folders: &mut HashMap<Option<RelPath>, D::Dir>,
     job: &Job,
-    part: Option<&File>,
+    part: Option<&D::File>,
     now: u64,
 ) -> io::Result<Outcome> {
     use std::collections::hash_map::Entry::{Occupied, Vacant};
@@ -346,30 +316,29 @@ fn perform(
 /// A folder that came from the peer without write permission still gets its
 /// content: it is made writable for the moment. `None` when that is not ours
 /// to do.
-fn in_writable_folder<T>(folder: &OwnedFd, work: impl FnOnce() -> T) -> Option<T> {
-    let stat = fstat(folder).ok()?;
-    let mode = stat.st_mode & 0o7777;
+fn in_writable_folder<T>(folder: &impl Handle, work: impl FnOnce() -> T) -> Option<T> {
+    let mode = folder.stat().ok()?.permissions();
     if mode & 0o300 == 0o300 {
         return None;
     }
-    fchmod(folder, Mode::from_raw_mode(mode | 0o300)).ok()?;
+    folder.set_mode(mode | 0o300).ok()?;
     let done = work();
-    fchmod(folder, Mode::from_raw_mode(mode)).ok()?;
+    folder.set_mode(mode).ok()?;
     Some(done)
 }
 
-fn place(
-    share: &Share,
+fn place<D: Disk>(
+    share: &D,
     index: &impl Store,
-    folder: &OwnedFd,
+    folder: &D::Dir,
     job: &Job,
-    part: Option<&File>,
+    part: Option<&D::File>,
 ) -> io::Result<Outcome> {
     let name = job.path.name();
     if let Some(part) = part {
         // It goes by its name, under which somebody may have put something else.
-        let named = statat(share.parts(), job.part_name(), AtFlags::SYMLINK_NOFOLLOW)?;
-        if named.st_ino != fstat(part)?.st_ino {
+        let named = share.stat_at(share.parts(), job.part_name().as_bytes())?;
+        if named.ino != part.stat()?.ino {
             return Err(io::Error::other("its part was replaced by something else"));
         }
     }
@@ -385,32 +354,32 @@ fn place(
     };
     let now = match part {
         // By descriptor: under the name there may be a newer file already.
-        Some(part) => fstat(part)?,
-        None => statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?,
+        Some(part) => part.stat()?,
+        None => share.stat_at(folder, name)?,
     };
     Ok(done(&now, copy))
 }
 
 /// Creates what was not there; `false` when something is there by now.
-fn create(share: &Share, folder: &OwnedFd, job: &Job) -> io::Result<bool> {
+fn create<D: Disk>(share: &D, folder: &D::Dir, job: &Job) -> io::Result<bool> {
     let name = job.path.name();
     let made = match &job.target.body {
         Body::File { .. } => {
             let part = job.part_name();
-            match renameat_with(share.parts(), &part, folder, name, RenameFlags::NOREPLACE) {
+            let (from, to) = ((share.parts(), part.as_bytes()), (folder, name));
+            match share.rename(from, to, Rename::NoReplace) {
                 // A file system without the flag: a link never replaces either.
-                Err(Errno::INVAL | Errno::NOSYS) => {
-                    linkat(share.parts(), &part, folder, name, AtFlags::empty())
-                        .and_then(|()| unlinkat(share.parts(), &part, AtFlags::empty()))
-                }
+                Err(Errno::INVAL | Errno::NOSYS) => share
+                    .link(from, to)
+                    .and_then(|()| share.unlink(from.0, from.1)),
                 other => other,
             }
         }
-        Body::Link { target } => symlinkat(&target[..], folder, name),
-        Body::Dir => match mkdirat(folder, name, Mode::from(0o700)) {
-            Ok(()) | Err(Errno::EXIST) => match open_to_change(folder, name) {
+        Body::Link { target } => share.make_link(folder, name, target),
+        Body::Dir => match share.make_dir(folder, name, 0o700) {
+            Ok(()) | Err(Errno::EXIST) => match share.open_at(folder, name) {
                 // A folder that is there already is as good as a new one.
-                Ok(made) if is_dir(&fstat(&made)?) => change_mode(&made, job.target.mode),
+                Ok(made) if made.stat()?.is_dir() => change_mode(&made, job.target.mode),
                 Ok(_) => Err(Errno::EXIST),
                 Err(errno) => Err(errno),
             },
@@ -425,19 +394,19 @@ fn create(share: &Share, folder: &OwnedFd, job: &Job) -> io::Result<bool> {
     }
 }
 
-fn set_metadata(share: &Share, job: &Job) -> io::Result<Outcome> {
+fn set_metadata(share: &impl Disk, job: &Job) -> io::Result<Outcome> {
     let Some(known) = job.stamp() else {
         return Ok(Outcome::Changed);
     };
     let opened = share
         .open_parent(&job.path)
-        .and_then(|folder| open_to_change(&folder, job.path.name()));
+        .and_then(|folder| share.open_at(&folder, job.path.name()));
     let file = match opened {
         Ok(file) => file,
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Outcome::Changed),
         Err(errno) => return Err(errno.into()),
     };
-    let now = stamp(&fstat(&file)?);
+    let now = file.stat()?.stamp();
     let same = match job.target.body {
         // What is in a folder moves its times; only its mode is looked at.
         Body::Dir => (now.ino, now.mode) == (known.ino, known.mode),
@@ -448,10 +417,10 @@ fn set_metadata(share: &Share, job: &Job) -> io::Result<Outcome> {
     }
     change_mode(&file, job.target.mode)?;
     if let Some(mtime) = job.target.mtime() {
-        set_mtime(&file, mtime)?;
+        file.set_mtime(mtime)?;
     }
-    fsync(&file)?;
-    let now = stamp(&fstat(&file)?);
+    file.sync()?;
+    let now = file.stat()?.stamp();
     // A write between the look and the new mtime would be hidden by it, so
     // the content is read once more.
     Ok(Outcome::Done {
@@ -464,7 +433,7 @@ fn set_metadata(share: &Share, job: &Job) -> io::Result<Outcome> {
 }
 
 fn done(now: &Stat, copy: Option<RelPath>) -> Outcome {
-    let now = stamp(now);
+    let now = now.stamp();
     let trusted = now.would_show_a_write();
     Outcome::Done {
         stamp: Stamp { trusted, ..now },
@@ -472,17 +441,10 @@ fn done(now: &Stat, copy: Option<RelPath>) -> Outcome {
     }
 }
 
-/// Opens a file or folder so that its metadata can be changed by descriptor.
-fn open_to_change(folder: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
-    let flags =
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    openat(folder, name, flags, Mode::empty())
-}
-
 /// Sets the synchronised bits; set-user-id and set-group-id stay as they are.
-fn change_mode(file: &OwnedFd, mode: u32) -> Result<(), Errno> {
-    let special = fstat(file)?.st_mode & 0o6000;
-    fchmod(file, Mode::from_raw_mode(mode | special))
+fn change_mode(file: &impl Handle, mode: u32) -> Result<(), Errno> {
+    let special = file.stat()?.mode & 0o6000;
+    file.set_mode(mode | special)
 }
 
 #[cfg(test)]

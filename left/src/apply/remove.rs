@@ -2,16 +2,14 @@
 //! back if a user was faster.
 
 use std::io;
-use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::{Job, Outcome};
+use crate::disk::{Disk, Rename};
 use crate::entry::Body;
 use crate::index::{Store, Trashed};
 use crate::part::{is_superseded, rescue};
-use crate::share::{Share, is_dir, stamp};
 
 /// Of the name of what lies in the trash, for a person who looks there.
 const NAME_KEPT_BYTES: usize = 200;
@@ -25,10 +23,10 @@ pub(super) fn trash_name(job: &Job, now: u64) -> Vec<u8> {
     out
 }
 
-pub(super) fn remove(
-    share: &Share,
+pub(super) fn remove<D: Disk>(
+    share: &D,
     index: &impl Store,
-    folder: &OwnedFd,
+    folder: &D::Dir,
     job: &Job,
     now: u64,
 ) -> io::Result<Outcome> {
@@ -36,13 +34,13 @@ pub(super) fn remove(
     let Some(known) = &job.known else {
         return Ok(Outcome::Changed);
     };
-    let found = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+    let found = match share.stat_at(folder, name) {
         Ok(found) => found,
         Err(Errno::NOENT) => return Ok(Outcome::Removed(None)),
         Err(errno) => return Err(errno.into()),
     };
     if known.entry.body == Body::Dir {
-        return match unlinkat(folder, name, AtFlags::REMOVEDIR) {
+        return match share.remove_dir(folder, name) {
             Ok(()) | Err(Errno::NOENT) => Ok(Outcome::Removed(None)),
             Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(Outcome::NotEmpty),
             Err(Errno::NOTDIR) => Ok(Outcome::Changed),
@@ -51,27 +49,26 @@ pub(super) fn remove(
     }
     let same = job
         .stamp()
-        .is_some_and(|before| stamp(&found).same_file(&before));
-    if !same || is_dir(&found) {
+        .is_some_and(|before| found.stamp().same_file(&before));
+    if !same || found.is_dir() {
         return Ok(Outcome::Changed);
     }
     let trash = share.trash();
     let trash_name = trash_name(job, now);
-    match renameat_with(folder, name, trash, &trash_name[..], RenameFlags::NOREPLACE) {
+    let (from, to) = ((folder, name), (trash, &trash_name[..]));
+    match share.rename(from, to, Rename::NoReplace) {
         Ok(()) => {}
         // A file system without the flag; nobody else makes names there.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            match statat(trash, &trash_name[..], AtFlags::empty()) {
-                Err(Errno::NOENT) => renameat(folder, name, trash, &trash_name[..])?,
-                _ => return Ok(Outcome::Changed),
-            }
-        }
+        Err(Errno::INVAL | Errno::NOSYS) => match share.stat_at(trash, &trash_name) {
+            Err(Errno::NOENT) => share.rename(from, to, Rename::Plain)?,
+            _ => return Ok(Outcome::Changed),
+        },
         Err(Errno::NOENT) => return Ok(Outcome::Removed(None)),
         // Of another start within the same second.
         Err(Errno::EXIST) => return Ok(Outcome::Changed),
         Err(errno) => return Err(errno.into()),
     }
-    let superseded = is_superseded(trash, &trash_name, known);
+    let superseded = is_superseded(share, trash, &trash_name, known);
     if matches!(superseded, Ok(true)) {
         let trashed = Trashed::of(known, &job.path, now);
         return Ok(Outcome::Removed(Some((trash_name, trashed))));
@@ -81,21 +78,16 @@ pub(super) fn remove(
 }
 
 /// Gives a user's file its name back, or another one if that is taken.
-fn put_back(
-    share: &Share,
+fn put_back<D: Disk>(
+    share: &D,
     index: &impl Store,
-    folder: &OwnedFd,
+    folder: &D::Dir,
     trash_name: &[u8],
     job: &Job,
 ) -> io::Result<()> {
     let trash = share.trash();
-    match renameat_with(
-        trash,
-        trash_name,
-        folder,
-        job.path.name(),
-        RenameFlags::NOREPLACE,
-    ) {
+    let to = (folder, job.path.name());
+    match share.rename((trash, trash_name), to, Rename::NoReplace) {
         Ok(()) => Ok(()),
         Err(_) => {
             let body = job.known.as_ref().map(|known| &known.entry.body);

@@ -2,9 +2,11 @@
 
 use super::exchange::exchange_staged;
 use super::*;
+use crate::entry::Mtime;
 use crate::events::Reporter;
 use crate::index::Index;
 use crate::part::{open_part, settle_intents};
+use crate::share::Share;
 use crate::version::{ReplicaId, VersionVector};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -44,7 +46,7 @@ impl Place {
     /// What the index would know of a file as it is now.
     fn known(&self, name: &str) -> Record {
         let path = RelPath::parse(name.as_bytes()).unwrap();
-        let now = stamp(&self.share.stat(&path).unwrap());
+        let now = self.share.stat(&path).unwrap().stamp();
         let entry = file(&self.read(name), 1);
         Record {
             seq: 1,
@@ -195,14 +197,12 @@ fn exchanged_and_killed(place: &Place, edit: Option<&str>) {
         .commit(&[put, Change::Intend { id, path }])
         .unwrap();
     let folder = place.share.open_dir(None).unwrap();
-    renameat_with(
-        place.share.parts(),
-        id.name(),
-        &folder,
-        "name",
-        RenameFlags::EXCHANGE,
-    )
-    .unwrap();
+    let part = id.name();
+    let from = (place.share.parts(), part.as_bytes());
+    place
+        .share
+        .rename(from, (&folder, b"name"), Rename::Exchange)
+        .unwrap();
     settle_intents(&place.share, &place.index, &Reporter::new(None)).unwrap();
     assert_eq!(place.read("name"), "new");
     assert_eq!(place.index.intents().unwrap(), []);
@@ -394,7 +394,7 @@ fn a_folder_goes_only_when_it_is_empty() {
     let path = RelPath::parse(b"d").unwrap();
     let mut known = Record {
         seq: 1,
-        stamp: Some(stamp(&place.share.stat(&path).unwrap())),
+        stamp: Some(place.share.stat(&path).unwrap().stamp()),
         entry: file("", 1),
     };
     known.entry.body = Body::Dir;
@@ -466,7 +466,7 @@ fn content_is_taken_from_the_trash_or_copied_and_never_unseen() {
     };
     place.write("other", text);
     let other = RelPath::parse(b"other").unwrap();
-    let seen = stamp(&place.share.stat(&other).unwrap());
+    let seen = place.share.stat(&other).unwrap().stamp();
     let copied = place.apply(job("copy", Source::Path(other.clone(), seen)));
     assert!(matches!(copied, Outcome::Done { .. }), "{copied:?}");
     assert_eq!(place.read("copy"), text);

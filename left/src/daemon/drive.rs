@@ -191,9 +191,9 @@ fn perform(
         Action::LookAgain => {
             let _ = hands.look_again.try_send(());
         }
-        Action::RemovePart(id) => remove_part(&hands.share, id),
-        Action::RemoveSmallParts => remove_small_parts(&hands.share, &*hands.index)?,
-        Action::RemoveAllParts => remove_all_parts(&hands.share, &*hands.index)?,
+        Action::RemovePart(id) => remove_part(&*hands.share, id),
+        Action::RemoveSmallParts => remove_small_parts(&*hands.share, &*hands.index)?,
+        Action::RemoveAllParts => remove_all_parts(&*hands.share, &*hands.index)?,
         Action::Answer { ask, answer } => {
             if let Some(asking) = waiting.asks.remove(&ask) {
                 // Who has given up meanwhile sees it in the status.

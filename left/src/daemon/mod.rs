@@ -175,10 +175,10 @@ fn run_on(
     ));
     reporter.update(|activity| {
         activity.opened = true;
-        activity.recovering = any_parts(share);
+        activity.recovering = any_parts(&**share);
     });
-    settle_intents(share, &*index, reporter)?;
-    settle_removing(share, &*index, reporter, unix_seconds())?;
+    settle_intents(&**share, &*index, reporter)?;
+    settle_removing(&**share, &*index, reporter, unix_seconds(&**share))?;
     reporter.update(|activity| activity.recovering = false);
 
     let daemon = Daemon::up(

@@ -55,7 +55,7 @@ pub(super) fn apply_all(
         if is_full || evicted.elapsed() >= EVICT_EVERY {
             evicted = Instant::now();
             // What the index cannot forget now it forgets the next time.
-            let _ = evict(share, index, unix_seconds(), is_full);
+            let _ = evict(share, index, unix_seconds(share), is_full);
         }
         let applied = Event::Applied(applied);
         if inputs.send(Input::Event(applied)).is_err() {

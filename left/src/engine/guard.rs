@@ -3,7 +3,8 @@
 //! A share that was emptied, a disk that was not mounted, a script that went
 //! wrong: the peer tells of it in good faith. More than half of the share, and
 //! at least a hundred paths, or everything in a share of ten or more, is held
-//! back until a person says that it is meant.
+//! back until a person says that it is meant. What the peer deletes while
+//! something is held back joins it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -56,8 +57,6 @@ pub(super) struct Guard {
     /// When how many were removed, oldest first.
     recent: VecDeque<(Instant, u64)>,
     pub held: Option<Held>,
-    /// How many paths there were when removals began to be held back.
-    pub live_when_held: u64,
     /// The removals that are wanted, or what they are measured by, changed.
     pub is_stale: bool,
 }
@@ -67,13 +66,17 @@ impl Default for Guard {
         Self {
             recent: VecDeque::new(),
             held: None,
-            live_when_held: u64::MAX,
             is_stale: true,
         }
     }
 }
 
 impl Guard {
+    /// Removals wait for a person, and not only for the rest of a listing.
+    pub fn holds(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| !held.set.is_empty())
+    }
+
     /// One is removed now.
     pub fn count(&mut self, now: Instant) {
         match self.recent.back_mut() {

@@ -129,7 +129,8 @@ impl<S: Store> Engine<S> {
 
     /// Where this side has a content already: renamed, copied, or thrown away.
     fn source_here(&self, path: &RelPath, id: ContentId, size: u64) -> Result<Here, IndexError> {
-        if self.not_here.contains(path) {
+        let failed = self.not_here.get(path).copied().unwrap_or(0);
+        if failed >= SOURCE_TRIES {
             return Ok(Here::Nowhere);
         }
         if let Some((name, trashed)) = self.store.trashed_as(id)? {
@@ -144,7 +145,7 @@ impl<S: Store> Engine<S> {
             if !same {
                 continue;
             }
-            let may_go = self.guard.held.is_none() && !self.delayed.contains_key(&other);
+            let may_go = !self.guard.holds() && !self.delayed.contains_key(&other);
             if may_go && self.is_to_go(&other, &record.entry)? {
                 // From the trash it need not be copied.
                 return Ok(Here::Soon);
@@ -246,7 +247,8 @@ impl<S: Store> Engine<S> {
             }
             match outcome {
                 Outcome::NotHere => {
-                    self.not_here.insert(job.path.clone());
+                    // What was moved meanwhile is elsewhere now.
+                    *self.not_here.entry(job.path.clone()).or_default() += 1;
                 }
                 Outcome::NotEmpty => {
                     self.actions.push(Action::LookAgain);
@@ -397,7 +399,10 @@ impl<S: Store> Engine<S> {
 }
 
 /// Other paths with the same content that are looked at.
-const SOURCES_MAX: usize = 8;
+pub(super) const SOURCES_MAX: usize = 8;
+
+/// How often a content is looked for on this side before it is asked for.
+const SOURCE_TRIES: u32 = 3;
 
 /// A folder that is not empty is told of when it was tried for about this long.
 const NOT_EMPTY_TOLD: Duration = Duration::from_secs(3);

@@ -136,8 +136,8 @@ impl<S: Store> Engine<S> {
                     break;
                 }
             }
-            let complete = !more && !cut;
-            if entries.is_empty() && session.told_all {
+            let complete = !more && !cut && !self.mid_look;
+            if entries.is_empty() && (session.told_all || !complete) {
                 self.unlisted = false;
                 break;
             }

@@ -88,10 +88,13 @@ pub struct Engine<S> {
     guard: Guard,
     /// A folder stays that was to go; see `revive`.
     revived: bool,
-    /// Paths whose content was looked for here in vain.
-    not_here: HashSet<RelPath>,
+    /// Paths whose content was not where it seemed to be on this side, and how often.
+    not_here: HashMap<RelPath, u32>,
     /// The index has entries that may not be listed yet.
     unlisted: bool,
+    /// The scanner has told of something and is not at the end of its look. What
+    /// was renamed shows only there.
+    mid_look: bool,
     cleaned: bool,
     /// Listings that came before the first look was complete: what they say
     /// must not replace what an earlier process may have put in place already.
@@ -119,8 +122,9 @@ impl<S: Store> Engine<S> {
             removals_at_end: false,
             guard: Guard::default(),
             revived: false,
-            not_here: HashSet::new(),
+            not_here: HashMap::new(),
             unlisted: true,
+            mid_look: false,
             cleaned: false,
             early: VecDeque::new(),
             told: Doing::default(),
@@ -148,8 +152,15 @@ impl<S: Store> Engine<S> {
 
     fn take(&mut self, event: Event) -> Result<(), IndexError> {
         match event {
-            Event::Observed(observations) => self.take_observations(observations),
+            Event::Observed(observations) => {
+                self.mid_look = true;
+                self.take_observations(observations)
+            }
             Event::Scanned => {
+                if std::mem::take(&mut self.mid_look) {
+                    // Now it can be said that all is told.
+                    self.unlisted = true;
+                }
                 if !self.scanned {
                     self.scanned = true;
                     for (session, message) in std::mem::take(&mut self.early) {

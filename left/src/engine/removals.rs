@@ -2,6 +2,7 @@
 //! the trash, and not without a person when it is too much.
 
 use super::guard::Held;
+use super::jobs::SOURCES_MAX;
 use super::listing::doom_if_theirs;
 use super::{Action, Engine, IN_FLIGHT_MAX, News, PAGE_WANTS};
 use crate::apply::{How, Job};
@@ -23,6 +24,16 @@ pub(super) enum Inside {
     OnItsWay,
     /// Something that stays.
     Stays,
+}
+
+/// Removals that may be a mistake.
+struct Alarming {
+    /// What confirms them.
+    set: Vec<Change>,
+    /// What a person is told of them.
+    held: Option<Held>,
+    /// How many are no folders.
+    files: u64,
 }
 
 impl<S: Store> Engine<S> {
@@ -99,7 +110,7 @@ impl<S: Store> Engine<S> {
                 Inside::Stays => return self.revive(changes, path, known),
             }
         }
-        if !removal.is_confirmed && !self.is_renamed(&known.entry)? {
+        if !removal.is_confirmed && !self.is_renamed(&path, &known.entry)? {
             self.guard.count(self.now);
         }
         let slot = self.next_slot();
@@ -129,7 +140,11 @@ impl<S: Store> Engine<S> {
                     continue;
                 }
                 if !self.is_to_go(path, &record.entry)? {
-                    return Ok(Inside::Stays);
+                    // Perhaps the peer has not said all yet.
+                    return Ok(match self.has_heard_all() {
+                        true => Inside::Stays,
+                        false => Inside::OnItsWay,
+                    });
                 }
                 found = Inside::OnItsWay;
             }
@@ -138,6 +153,11 @@ impl<S: Store> Engine<S> {
                 None => return Ok(found),
             }
         }
+    }
+
+    pub(super) fn has_heard_all(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| session.heard_all)
     }
 
     /// Whether the peer's deletion of what is here will be followed.
@@ -167,12 +187,23 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// Whether the same content is wanted under another name.
-    fn is_renamed(&self, ours: &Entry) -> Result<bool, IndexError> {
-        match &ours.body {
-            Body::File { id, size, .. } if *size > 0 => self.store.is_wanted(*id),
-            _ => Ok(false),
+    /// Whether the content is, or is to be, somewhere else in the share as well.
+    fn is_renamed(&self, path: &RelPath, ours: &Entry) -> Result<bool, IndexError> {
+        let Body::File { id, size: 1.., .. } = ours.body else {
+            return Ok(false);
+        };
+        if self.store.is_wanted(id)? {
+            return Ok(true);
         }
+        for other in self.store.paths_of(id, SOURCES_MAX)? {
+            let Some(record) = self.store.get(&other)?.filter(|_| other != *path) else {
+                continue;
+            };
+            if !self.is_to_go(&other, &record.entry)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Finds out whether removals have to be held back.
@@ -180,21 +211,21 @@ impl<S: Store> Engine<S> {
         if !std::mem::take(&mut self.guard.is_stale) {
             return Ok(());
         }
-        let wanted = self.store.removals()?;
-        // What comes meanwhile does not make it less alarming.
-        let live = self.store.live()?.min(self.guard.live_when_held);
-        let held = if !self.guard.is_too_much(self.now, wanted, live) {
+        let (wanted, live) = (self.store.removals()?, self.store.live()?);
+        let was_held = self.guard.held.is_some();
+        let held = if !was_held && !self.guard.is_too_much(self.now, wanted, live) {
             None
-        } else if self
-            .session
-            .as_ref()
-            .is_some_and(|session| session.heard_all)
-        {
-            let (_, held) = self.alarming()?;
-            held.filter(|held| self.guard.is_too_much(self.now, held.count, live))
+        } else if self.has_heard_all() {
+            let alarming = self.alarming()?;
+            let files_left = was_held && alarming.files > 0;
+            // Once held back it stays so to the last path: somebody who is putting
+            // things back must not be overtaken by the deletion of the others.
+            alarming
+                .held
+                .filter(|held| files_left || self.guard.is_too_much(self.now, held.count, live))
         } else {
             // What was renamed shows when the peer has said all.
-            Some(Held::default())
+            self.guard.held.clone().or_else(|| Some(Held::default()))
         };
         if held == self.guard.held {
             return Ok(());
@@ -204,7 +235,6 @@ impl<S: Store> Engine<S> {
         } else if held.is_none() {
             self.tell(News::Held(None));
         }
-        self.guard.live_when_held = if held.is_some() { live } else { u64::MAX };
         self.guard.held = held;
         self.look_at_all_wants();
         // It was looked at just now.
@@ -213,7 +243,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// The removals that were not confirmed and are no renames.
-    fn alarming(&self) -> Result<(Vec<Change>, Option<Held>), IndexError> {
+    fn alarming(&self) -> Result<Alarming, IndexError> {
         let mut hasher = blake3::Hasher::new();
         let mut set = Vec::new();
         let mut examples = Vec::new();
@@ -233,7 +263,7 @@ impl<S: Store> Engine<S> {
                 if removal.is_confirmed || !goes {
                     continue;
                 }
-                if self.is_renamed(&known.entry)? {
+                if self.is_renamed(path, &known.entry)? {
                     renamed += 1;
                     continue;
                 }
@@ -266,16 +296,20 @@ impl<S: Store> Engine<S> {
             count,
             examples,
         });
-        Ok((set, held))
+        Ok(Alarming {
+            set,
+            held,
+            files: others,
+        })
     }
 
     /// A person said that this set is meant.
     pub(super) fn confirm(&mut self, ask: u64, set: &str) -> Result<(), IndexError> {
-        let (changes, held) = self.alarming()?;
-        let held = held.filter(|_| self.guard.held.is_some());
+        let alarming = self.alarming()?;
+        let held = alarming.held.filter(|_| self.guard.held.is_some());
         let answer = match held.filter(|held| held.set == set) {
             Some(held) => {
-                self.store.commit(&changes)?;
+                self.store.commit(&alarming.set)?;
                 self.guard.is_stale = true;
                 self.look_at_all_wants();
                 Ok(format!(

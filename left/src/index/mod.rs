@@ -154,6 +154,23 @@ impl Index {
             .set_cache_size(CACHE_BYTES)
             .create(path)
             .during("open")?;
+        Self::set_up(db, fresh)
+    }
+
+    /// Opens or makes the index on something else than a file.
+    #[cfg(test)]
+    pub(crate) fn open_on(
+        backend: impl redb::StorageBackend,
+        fresh: (ReplicaId, u64),
+    ) -> Result<Self, IndexError> {
+        let db = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend)
+            .during("open")?;
+        Self::set_up(db, fresh)
+    }
+
+    fn set_up(db: Database, fresh: (ReplicaId, u64)) -> Result<Self, IndexError> {
         let mut txn = db.begin_write().during("open")?;
         txn.set_two_phase_commit(true);
         txn.set_quick_repair(true);

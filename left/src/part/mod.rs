@@ -3,22 +3,16 @@
 
 mod settle;
 
-use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 
 pub use settle::{is_superseded, rescue, settle_intents, settle_removing};
 
-use rustix::fs::{
-    AtFlags, Dir, Mode, OFlags, RenameFlags, chmodat, openat, renameat_with, statat, unlinkat,
-};
 use rustix::io::Errno;
 
+use crate::disk::{Content, Disk, Handle, Rename};
 use crate::entry::ContentId;
 use crate::index::{IndexError, Store};
-use crate::share::{Share, is_file};
-use crate::transfer::blocks::{BlockList, chaining_value, read_exact_at};
+use crate::transfer::blocks::{BlockList, chaining_value};
 
 /// The name under which a link or folder waits to be exchanged in.
 pub const STAGED: &str = "staged";
@@ -61,41 +55,39 @@ impl PartId {
 
 /// Opens the part of a content, or makes it. It is never looser than private,
 /// whatever the file will be.
-pub fn open_part(share: &Share, id: PartId) -> io::Result<File> {
+pub fn open_part<D: Disk>(share: &D, id: PartId) -> io::Result<D::File> {
     let name = id.name();
-    match statat(share.parts(), &name, AtFlags::SYMLINK_NOFOLLOW) {
+    match share.stat_at(share.parts(), name.as_bytes()) {
         Err(Errno::NOENT) => {}
         Err(errno) => return Err(errno.into()),
         // With a second name it would be somebody's file too, and writing into
         // it would change that one.
-        Ok(found) if is_file(&found) && found.st_nlink == 1 => {
+        Ok(found) if found.is_file() && found.links == 1 => {
             // A kill can leave a part that already has the mode of the file it
             // was about to become, which may not even be writable.
-            if found.st_mode & 0o7777 != 0o600 {
-                chmodat(share.parts(), &name, Mode::from(0o600), AtFlags::empty())?;
+            if found.permissions() != 0o600 {
+                share.set_mode_at(share.parts(), name.as_bytes(), 0o600)?;
             }
         }
         Ok(_) => {
             set_aside(share, share.parts(), name.as_bytes())?;
         }
     }
-    let flags =
-        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = openat(share.parts(), name, flags, Mode::from(0o600))?;
-    if !is_file(&rustix::fs::fstat(&file)?) {
+    let file = share.create(share.parts(), name.as_bytes(), 0o600)?;
+    if !file.stat()?.is_file() {
         return Err(Errno::INVAL.into());
     }
-    Ok(File::from(file))
+    Ok(file)
 }
 
 /// Opens a part that is complete: it is there, and as long as it has to be.
-pub fn open_complete_part(share: &Share, id: PartId, size: u64) -> io::Result<File> {
+pub fn open_complete_part<D: Disk>(share: &D, id: PartId, size: u64) -> io::Result<D::File> {
     if size > 0 {
         // Opening it would make a new one.
-        statat(share.parts(), id.name(), AtFlags::SYMLINK_NOFOLLOW)?;
+        share.stat_at(share.parts(), id.name().as_bytes())?;
     }
     let part = open_part(share, id)?;
-    if part.metadata()?.len() != size {
+    if part.stat()?.size != size {
         return Err(io::Error::other("its part was replaced by something else"));
     }
     Ok(part)
@@ -103,18 +95,20 @@ pub fn open_complete_part(share: &Share, id: PartId, size: u64) -> io::Result<Fi
 
 /// Gives what is not ours to remove another name beside the parts, under which
 /// nothing touches it any more; answers the name.
-fn set_aside(share: &Share, from: &OwnedFd, name: &[u8]) -> io::Result<String> {
+fn set_aside<D: Disk>(share: &D, from: &D::Dir, name: &[u8]) -> io::Result<String> {
     let parts = share.parts();
+    let from = (from, name);
     for n in 0..10_000 {
         let aside = format!("{ASIDE}{n}");
-        match renameat_with(from, name, parts, &aside, RenameFlags::NOREPLACE) {
+        let to = (parts, aside.as_bytes());
+        match share.rename(from, to, Rename::NoReplace) {
             Ok(()) => return Ok(aside),
             Err(Errno::EXIST) => {}
             // A file system without the flag; nobody else makes names here.
             Err(Errno::INVAL | Errno::NOSYS) => {
-                let there = statat(parts, &aside, AtFlags::SYMLINK_NOFOLLOW);
+                let there = share.stat_at(parts, aside.as_bytes());
                 if matches!(there, Err(Errno::NOENT)) {
-                    rustix::fs::renameat(from, name, parts, &aside)?;
+                    share.rename(from, to, Rename::Plain)?;
                     return Ok(aside);
                 }
             }
@@ -126,13 +120,13 @@ fn set_aside(share: &Share, from: &OwnedFd, name: &[u8]) -> io::Result<String> {
 
 /// Which blocks of a part already are right. `go_on` ends it early.
 pub fn blocks_present(
-    file: &File,
+    file: &impl Content,
     list: &BlockList,
     go_on: &dyn Fn() -> bool,
 ) -> io::Result<Vec<bool>> {
     let geometry = list.geometry;
     let mut present = vec![false; list.values.len()];
-    let len = file.metadata()?.len();
+    let len = file.stat()?.size;
     let mut bytes = vec![0; geometry.block_bytes as usize];
     for (block, value) in (0u64..).zip(&list.values) {
         let offset = geometry.offset(block);
@@ -140,7 +134,7 @@ pub fn blocks_present(
             break;
         }
         let bytes = &mut bytes[..geometry.len(block)];
-        if read_exact_at(file, bytes, offset)? {
+        if file.read_whole_at(bytes, offset)? {
             present[block as usize] = chaining_value(offset, bytes) == *value;
         }
     }
@@ -148,37 +142,39 @@ pub fn blocks_present(
 }
 
 /// Removes the part of a content, if there is one.
-pub fn remove_part(share: &Share, id: PartId) {
-    let _ = unlinkat(share.parts(), id.name(), AtFlags::empty());
+pub fn remove_part(share: &impl Disk, id: PartId) {
+    let _ = share.unlink(share.parts(), id.name().as_bytes());
 }
 
 /// Whether anything of an earlier run lies there.
-pub fn any_parts(share: &Share) -> bool {
-    let is_aside = |name: &Vec<u8>| name.starts_with(ASIDE.as_bytes());
-    names(share).is_ok_and(|names| !names.iter().all(is_aside))
+pub fn any_parts(share: &impl Disk) -> bool {
+    share.list(share.parts()).is_ok_and(|names| {
+        let mut names = names.iter();
+        names.any(|name| !name.starts_with(ASIDE.as_bytes()))
+    })
 }
 
 /// Removes all parts; only called when both sides have listed everything and
 /// nothing is wanted, so that none can be of use. What is no part by its name
 /// stays.
-pub fn remove_all_parts(share: &Share, index: &impl Store) -> Result<(), IndexError> {
+pub fn remove_all_parts(share: &impl Disk, index: &impl Store) -> Result<(), IndexError> {
     remove_parts(share, index, |_| true)
 }
 
 /// Removes the parts of small files, of which each attempt has one of its own;
 /// only called when there is no attempt.
-pub fn remove_small_parts(share: &Share, index: &impl Store) -> Result<(), IndexError> {
+pub fn remove_small_parts(share: &impl Disk, index: &impl Store) -> Result<(), IndexError> {
     remove_parts(share, index, |id| id.slot != 0)
 }
 
 fn remove_parts(
-    share: &Share,
+    share: &impl Disk,
     index: &impl Store,
     which: impl Fn(PartId) -> bool,
 ) -> Result<(), IndexError> {
     // A content with an intent may be a user's file that was exchanged out.
     let intended = index.intents()?;
-    for name in names(share).unwrap_or_default() {
+    for name in share.list(share.parts()).unwrap_or_default() {
         let id = std::str::from_utf8(&name).ok().and_then(PartId::parse);
         if let Some(id) =
             id.filter(|id| intended.iter().all(|(other, _)| other != id) && which(*id))
@@ -193,14 +189,14 @@ fn remove_parts(
 /// marks them as present. Each is verified as it was read, so a file that
 /// changes meanwhile does no harm.
 pub fn reuse_blocks(
-    part: &File,
+    part: &impl Content,
     list: &BlockList,
     present: &mut [bool],
-    old: &File,
+    old: &impl Content,
     go_on: &dyn Fn() -> bool,
 ) -> io::Result<()> {
     let geometry = list.geometry;
-    let len = old.metadata()?.len();
+    let len = old.stat()?.size;
     let mut bytes = vec![0; geometry.block_bytes as usize];
     for (block, value) in (0u64..).zip(&list.values) {
         let offset = geometry.offset(block);
@@ -212,29 +208,20 @@ pub fn reuse_blocks(
         }
         let bytes = &mut bytes[..geometry.len(block)];
         // What cannot be read here can be received.
-        let whole = read_exact_at(old, bytes, offset).unwrap_or(false);
+        let whole = old.read_whole_at(bytes, offset).unwrap_or(false);
         if whole && chaining_value(offset, bytes) == *value {
-            part.write_all_at(bytes, offset)?;
+            part.write_whole_at(bytes, offset)?;
             present[block as usize] = true;
         }
     }
     Ok(())
 }
 
-fn names(share: &Share) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut names = Vec::new();
-    for item in Dir::read_from(share.parts())? {
-        let name = item?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::share::Share;
+    use std::os::unix::fs::FileExt;
 
     #[test]
     fn part_names_come_back() {
@@ -295,7 +282,7 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&of_user).unwrap(), "precious");
             remove_part(&share, id);
         }
-        let aside = names(&share).unwrap();
+        let aside = share.list(share.parts()).unwrap();
         assert_eq!(aside.len(), 3, "{aside:?}");
         assert!(!any_parts(&share));
     }

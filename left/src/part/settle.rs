@@ -3,26 +3,24 @@
 //! something a user wrote meanwhile; the last is moved, never removed.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, openat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::{PartId, STAGED, set_aside};
+use crate::disk::{Disk, Handle, Rename};
 use crate::entry::Body;
 use crate::events::Reporter;
 use crate::index::{Change, IndexError, Store, Trashed};
 use crate::path::{RelPath, STATE_DIR};
 use crate::plan::conflict_name;
 use crate::record::Record;
-use crate::share::{PARTS_DIR, Share, is_dir, is_file, mtime, stamp};
+use crate::share::PARTS_DIR;
 use crate::transfer::blocks::{Geometry, Hashed, hash_file};
 
 /// Settles all exchanges that were under way when the process ended.
 pub fn settle_intents(
-    share: &Share,
+    share: &impl Disk,
     index: &impl Store,
     reporter: &Reporter,
 ) -> Result<(), IndexError> {
@@ -46,7 +44,7 @@ pub fn settle_intents(
 }
 
 fn settle_intent(
-    share: &Share,
+    share: &impl Disk,
     index: &impl Store,
     reporter: &Reporter,
     id: PartId,
@@ -54,22 +52,22 @@ fn settle_intent(
     known: Option<&Record>,
 ) -> io::Result<()> {
     let name = id.name();
-    match statat(share.parts(), &name, AtFlags::SYMLINK_NOFOLLOW) {
+    match share.stat_at(share.parts(), name.as_bytes()) {
         Ok(_) => {}
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(errno.into()),
     }
     // A folder that was replaced, when all that was in it had gone.
-    if unlinkat(share.parts(), &name, AtFlags::REMOVEDIR).is_ok() {
+    if share.remove_dir(share.parts(), name.as_bytes()).is_ok() {
         return Ok(());
     }
     if let Some(known) = known
-        && is_superseded(share.parts(), name.as_bytes(), known)?
+        && is_superseded(share, share.parts(), name.as_bytes(), known)?
     {
-        unlinkat(share.parts(), &name, AtFlags::empty())?;
+        share.unlink(share.parts(), name.as_bytes())?;
         return Ok(());
     }
-    let body = look(share.parts(), name.as_bytes())?;
+    let body = look(share, share.parts(), name.as_bytes())?;
     if matches!(&body, Body::File { id: found, .. } if *found == id.content) {
         return Ok(());
     }
@@ -93,7 +91,7 @@ fn settle_intent(
 
 /// Settles moves into the trash that were under way when the process ended.
 pub fn settle_removing(
-    share: &Share,
+    share: &impl Disk,
     index: &impl Store,
     reporter: &Reporter,
     now: u64,
@@ -102,12 +100,12 @@ pub fn settle_removing(
         let known = index.get(&path)?;
         let mut changes = vec![Change::Removed { name: name.clone() }];
         let trash = share.trash();
-        let settled = match statat(trash, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+        let settled = match share.stat_at(trash, &name) {
             Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
             Ok(_) => match &known {
                 // The scanner finds that it is gone.
-                Some(known) if is_superseded(trash, &name, known).unwrap_or(false) => {
+                Some(known) if is_superseded(share, trash, &name, known).unwrap_or(false) => {
                     let trashed = Trashed::of(known, &path, now);
                     changes.push(Change::Trash { name, trashed });
                     Ok(())
@@ -127,7 +125,7 @@ pub fn settle_removing(
 
 /// Gives a file its name back, or that of a conflict copy if it is taken.
 fn put_back(
-    share: &Share,
+    share: &impl Disk,
     index: &impl Store,
     reporter: &Reporter,
     name: &[u8],
@@ -135,11 +133,13 @@ fn put_back(
 ) -> io::Result<()> {
     let trash = share.trash();
     if let Ok(folder) = share.make_parent(path)
-        && renameat_with(trash, name, &folder, path.name(), RenameFlags::NOREPLACE).is_ok()
+        && share
+            .rename((trash, name), (&folder, path.name()), Rename::NoReplace)
+            .is_ok()
     {
-        return Ok(rustix::fs::fsync(&folder)?);
+        return Ok(folder.sync()?);
     }
-    let body = look(trash, name)?;
+    let body = look(share, trash, name)?;
     match rescue(share, index, trash, name, Some(path), &body)? {
         Kept::InShare(copy) => reporter.conflict(path, &copy),
         kept @ Kept::Aside(_) => reporter.problem(
@@ -152,13 +152,13 @@ fn put_back(
 
 /// A file that a link or folder of the peer replaced, when the process ended
 /// before it could be looked at, goes to the top of the share.
-fn settle_staged(share: &Share, index: &impl Store) -> io::Result<()> {
-    let found = match statat(share.parts(), STAGED, AtFlags::SYMLINK_NOFOLLOW) {
+fn settle_staged(share: &impl Disk, index: &impl Store) -> io::Result<()> {
+    let found = match share.stat_at(share.parts(), STAGED.as_bytes()) {
         Ok(found) => found,
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(errno.into()),
     };
-    if is_dir(&found) && unlinkat(share.parts(), STAGED, AtFlags::REMOVEDIR).is_ok() {
+    if found.is_dir() && share.remove_dir(share.parts(), STAGED.as_bytes()).is_ok() {
         return Ok(());
     }
     rescue(
@@ -174,18 +174,23 @@ fn settle_staged(share: &Share, index: &impl Store) -> io::Result<()> {
 
 /// Whether what lies under a name in a folder of our own certainly is the version
 /// that was known when its replacement was decided, so that it may go.
-pub fn is_superseded(folder: &OwnedFd, name: &[u8], known: &Record) -> io::Result<bool> {
+pub fn is_superseded<D: Disk>(
+    share: &D,
+    folder: &D::Dir,
+    name: &[u8],
+    known: &Record,
+) -> io::Result<bool> {
     let Some(before) = known.stamp else {
         return Ok(false);
     };
-    let found = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if is_dir(&found) || !stamp(&found).same_but_moved(&before) {
+    let found = share.stat_at(folder, name)?;
+    if found.is_dir() || !found.stamp().same_but_moved(&before) {
         return Ok(false);
     }
     // A stamp that was taken too soon after a write can hide another write.
     match &known.entry.body {
         Body::File { id, .. } if !before.trusted => {
-            let now = look(folder, name)?;
+            let now = look(share, folder, name)?;
             Ok(matches!(&now, Body::File { id: found, .. } if found == id))
         }
         _ => Ok(true),
@@ -194,21 +199,20 @@ pub fn is_superseded(folder: &OwnedFd, name: &[u8], known: &Record) -> io::Resul
 
 /// What lies under a name in a folder of our own; of what cannot be read only that
 /// it is there.
-fn look(folder: &OwnedFd, name: &[u8]) -> io::Result<Body> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let Ok(file) = openat(folder, name, flags, Mode::empty()) else {
+fn look<D: Disk>(share: &D, folder: &D::Dir, name: &[u8]) -> io::Result<Body> {
+    let Ok(file) = share.open_at(folder, name) else {
         return Ok(Body::Dir);
     };
-    let found = rustix::fs::fstat(&file)?;
-    let geometry = Geometry::of(found.st_size as u64).filter(|_| is_file(&found));
+    let found = file.stat()?;
+    let geometry = Geometry::of(found.size).filter(|_| found.is_file());
     let Some(geometry) = geometry else {
         return Ok(Body::Dir);
     };
-    Ok(match hash_file(&File::from(file), geometry, 1, &|| true)? {
+    Ok(match hash_file(&file, geometry, 1, &|| true)? {
         Hashed::Whole { id, .. } => Body::File {
             id,
             size: geometry.size,
-            mtime: mtime(&found),
+            mtime: found.mtime,
         },
         Hashed::Torn => Body::Dir,
     })
@@ -235,10 +239,10 @@ impl fmt::Display for Kept {
 /// Moves a user's file from a folder of our own to where the user finds it: next
 /// to the path it had, else to the top of the share, else to a name in the
 /// state folder that nothing touches. Answers where it is now.
-pub fn rescue(
-    share: &Share,
+pub fn rescue<D: Disk>(
+    share: &D,
     index: &impl Store,
-    from: &OwnedFd,
+    from: &D::Dir,
     name: &[u8],
     path: Option<&RelPath>,
     body: &Body,
@@ -250,8 +254,7 @@ pub fn rescue(
         let Ok(folder) = folder else { continue };
         for attempt in 0..100 {
             let copy = conflict_name(wanted, body, index.replica(), attempt);
-            let flag = RenameFlags::NOREPLACE;
-            match renameat_with(from, name, &folder, copy.as_slice(), flag) {
+            match share.rename((from, name), (&folder, &copy), Rename::NoReplace) {
                 Ok(()) => {
                     let copy = RelPath::below(above.as_ref(), &copy).map_err(io::Error::other)?;
                     return Ok(Kept::InShare(copy));

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::PAGE_RECORDS;
-use crate::index::{Index, IndexError};
+use crate::index::{IndexError, Store};
 use crate::path::RelPath;
 use crate::record::Record;
 
@@ -18,7 +18,7 @@ pub(super) struct Cursor {
 impl Cursor {
     pub(super) fn front(
         &mut self,
-        index: &Index,
+        index: &impl Store,
     ) -> Result<Option<&(RelPath, Record)>, IndexError> {
         if self.page.is_empty() && !self.at_end {
             self.page = index
@@ -40,7 +40,7 @@ impl Cursor {
 /// Passes over everything below a folder of which nothing is known.
 pub(super) fn skip_below(
     cursor: &mut Cursor,
-    index: &Index,
+    index: &impl Store,
     folder: &RelPath,
 ) -> Result<(), IndexError> {
     while let Some((path, _)) = cursor.front(index)? {

@@ -1,16 +1,16 @@
 //! One look at one path: kind, metadata, and content when it may have changed.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, Stat, fstat, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::{Level, Restless, Scanner, Seen, thread_time};
+use super::{Level, Restless, Scanner, Seen};
+use crate::disk::{Disk, Handle, Stat};
 use crate::entry::{Body, MODE_MASK};
+use crate::index::Store;
 use crate::path::RelPath;
 use crate::record::{Record, Stamp};
-use crate::share::{is_dir, is_file, is_link, stamp};
 use crate::transfer::blocks::{Geometry, Hashed, hash_file};
 
 /// A file that changed this recently may still be written.
@@ -29,10 +29,10 @@ const CLOCK_STEP: Duration = Duration::from_millis(20);
 /// The step of file systems that keep whole seconds only, FAT's being two.
 const COARSE_CLOCK_STEP: Duration = Duration::from_secs(2);
 
-impl Scanner {
+impl<D: Disk, S: Store> Scanner<D, S> {
     pub(super) fn look(
         &mut self,
-        level: &mut Level,
+        level: &mut Level<D::Dir>,
         path: &RelPath,
         record: Option<&Record>,
     ) -> Look {
@@ -43,22 +43,22 @@ impl Scanner {
                 Err(errno) => return self.unknown(path, errno),
             },
         };
-        let stat = match statat(folder, path.name(), AtFlags::SYMLINK_NOFOLLOW) {
+        let stat = match self.share.stat_at(folder, path.name()) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Look::Gone,
             Err(errno) => return self.unknown(path, errno),
         };
-        let now = stamp(&stat);
+        let now = stat.stamp();
         let cached = record.and_then(|record| record.stamp);
         let unchanged = cached.is_some_and(|cached| cached.trusted && cached.same_file(&now));
-        if is_dir(&stat) && self.share.is_foreign(&stat) {
+        if stat.is_dir() && self.share.is_foreign(&stat) {
             self.reporter.problem(
                 path.as_bytes(),
                 &format!("{path} is a mount point; it is not synchronised"),
             );
             return Look::Unknown;
         }
-        if is_dir(&stat) {
+        if stat.is_dir() {
             // Only the mode of a folder is of interest; what is in it shows itself.
             let same = record.is_some_and(|record| {
                 record.entry.body == Body::Dir
@@ -70,33 +70,33 @@ impl Scanner {
         if unchanged {
             return Look::Same;
         }
-        if is_link(&stat) {
-            return match readlinkat(folder, path.name(), Vec::new()) {
+        if stat.is_link() {
+            return match self.share.read_link(folder, path.name()) {
                 Ok(target) => {
-                    let body = Body::Link {
-                        target: target.as_bytes().into(),
-                    };
+                    let body = Body::Link { target };
                     self.reporter.solved(path.as_bytes());
                     Look::Differs(present(body, &stat, now))
                 }
                 Err(errno) => self.unknown(path, errno),
             };
         }
-        if !is_file(&stat) {
+        if !stat.is_file() {
             self.reporter.problem(
                 path.as_bytes(),
                 &format!("{path} is a pipe, socket or device; it is not synchronised"),
             );
             return Look::Unknown;
         }
-        if cached.is_some_and(|cached| cached.same_file(&now)) && is_in_the_future(&now) {
+        if cached.is_some_and(|cached| cached.same_file(&now))
+            && is_in_the_future(&now, self.share.wall())
+        {
             // The clock was set back: nothing can be told from these times,
             // and reading the file at every look would help little.
             return Look::Same;
         }
-        let began = thread_time();
+        let began = self.share.thread_time();
         let look = self.read(path, now);
-        self.occupied += thread_time().saturating_sub(began);
+        self.occupied += self.share.thread_time().saturating_sub(began);
         look
     }
 
@@ -123,20 +123,22 @@ impl Scanner {
         };
         let read = (|| {
             let file = self.share.open_file(path)?;
-            let before = fstat(&file)?;
-            let began = SystemTime::now();
+            let before = file.stat()?.stamp();
+            let began = self.share.wall();
             let stop = &self.stop;
             let go_on = || {
-                let same = fstat(&file).is_ok_and(|stat| stamp(&stat).same_file(&stamp(&before)));
+                let same = file
+                    .stat()
+                    .is_ok_and(|stat| stat.stamp().same_file(&before));
                 same && !stop.load(Ordering::Relaxed)
             };
-            if !stamp(&before).same_file(&listed) {
+            if !before.same_file(&listed) {
                 return Ok(None);
             }
-            let hashed = hash_file(&file, geometry, threads(), &go_on)?;
-            let after = fstat(&file)?;
+            let hashed = hash_file(&file, geometry, self.share.hash_threads(), &go_on)?;
+            let after = file.stat()?;
             std::io::Result::Ok(match hashed {
-                Hashed::Whole { id, list } if stamp(&after).same_file(&listed) => {
+                Hashed::Whole { id, list } if after.stamp().same_file(&listed) => {
                     Some((id, list, after, began))
                 }
                 // What was hashed is torn; it is never published.
@@ -151,18 +153,18 @@ impl Scanner {
                     self.lists.keep(id, list);
                 }
                 let trusted = is_older_than_step(&stat, began);
-                let size = stat.st_size as u64;
+                let size = stat.size;
                 let body = Body::File {
                     id,
                     size,
-                    mtime: crate::share::mtime(&stat),
+                    mtime: stat.mtime,
                 };
                 Look::Differs(present(
                     body,
                     &stat,
                     Stamp {
                         trusted,
-                        ..stamp(&stat)
+                        ..stat.stamp()
                     },
                 ))
             }
@@ -179,7 +181,9 @@ impl Scanner {
         let changed = now.ctime.max(now.mtime);
         let changed = UNIX_EPOCH + Duration::new(changed.secs.max(0) as u64, changed.nanos);
         // A time in the future says nothing.
-        if SystemTime::now()
+        if self
+            .share
+            .wall()
             .duration_since(changed)
             .is_ok_and(|age| age >= QUIET)
         {
@@ -188,19 +192,21 @@ impl Scanner {
         if !self.restless.contains_key(path) && self.restless.len() >= RESTLESS_MAX {
             return true;
         }
+        let clock = self.share.now();
         let known = self
             .restless
             .entry(path.clone())
             .or_insert_with(|| Restless {
                 stamp: *now,
-                same_since: Instant::now(),
-                first_seen: Instant::now(),
+                same_since: clock,
+                first_seen: clock,
             });
         if !known.stamp.same_file(now) {
             known.stamp = *now;
-            known.same_since = Instant::now();
+            known.same_since = clock;
         }
-        known.same_since.elapsed() >= QUIET || known.first_seen.elapsed() >= QUIET_WAIT_MAX
+        clock.duration_since(known.same_since) >= QUIET
+            || clock.duration_since(known.first_seen) >= QUIET_WAIT_MAX
     }
 }
 
@@ -215,17 +221,17 @@ pub(super) enum Look {
 }
 
 fn present(body: Body, stat: &Stat, stamp: Stamp) -> Seen {
-    let mode = if is_link(stat) {
+    let mode = if stat.is_link() {
         0
     } else {
-        stat.st_mode & MODE_MASK
+        stat.mode & MODE_MASK
     };
     Seen::Present { body, mode, stamp }
 }
 
 /// Whether a later write could not leave the same change time any more.
 fn is_older_than_step(stat: &Stat, began: SystemTime) -> bool {
-    let ctime = stamp(stat).ctime;
+    let ctime = stat.ctime;
     let step = if ctime.nanos == 0 {
         COARSE_CLOCK_STEP
     } else {
@@ -235,13 +241,7 @@ fn is_older_than_step(stat: &Stat, began: SystemTime) -> bool {
     began.duration_since(changed).is_ok_and(|age| age > step)
 }
 
-fn is_in_the_future(stamp: &Stamp) -> bool {
+fn is_in_the_future(stamp: &Stamp, now: SystemTime) -> bool {
     let changed = UNIX_EPOCH + Duration::new(stamp.ctime.secs.max(0) as u64, stamp.ctime.nanos);
-    changed > SystemTime::now() + COARSE_CLOCK_STEP
-}
-
-/// Two threads keep a disk and two cores busy; more would only get in the
-/// way of the machine's owner.
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2))
+    changed > now + COARSE_CLOCK_STEP
 }

@@ -9,21 +9,19 @@ mod cursor;
 mod look;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Dir, fstat};
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 
 use cursor::{Cursor, skip_below};
 use look::{Look, QUIET_WAIT_MAX};
 
+use crate::disk::{Disk, Handle};
 use crate::entry::Body;
 use crate::events::Reporter;
-use crate::index::{Index, IndexError};
+use crate::index::{Index, IndexError, Store};
 use crate::path::{RelPath, STATE_DIR, shown};
 use crate::record::{Record, Stamp};
 use crate::share::Share;
@@ -85,18 +83,19 @@ pub enum ScanEnd {
 pub type Sink<'a> = &'a mut dyn FnMut(Vec<Observation>) -> Result<(), ()>;
 
 /// The scanner's memory between scans.
-pub struct Scanner {
-    share: Arc<Share>,
-    index: Arc<Index>,
+pub struct Scanner<D = Share, S = Index> {
+    share: Arc<D>,
+    index: Arc<S>,
     lists: Arc<ListCache>,
     reporter: Arc<Reporter>,
     stop: Arc<AtomicBool>,
     restless: HashMap<RelPath, Restless>,
     batch: Vec<Observation>,
     batch_since: Instant,
-    /// Folders that are gone, outermost first, told of after what was in them:
-    /// whoever takes them apart elsewhere then hears of the content first.
-    gone_folders: Vec<(RelPath, Record)>,
+    /// Folders that are gone, outermost first, with what is in their place. They are
+    /// told of after what was in them: whoever takes them apart elsewhere then hears
+    /// of the content first.
+    gone_folders: Vec<(RelPath, Record, Option<Seen>)>,
     /// Processor time of the current scan that went into reading content.
     occupied: Duration,
 }
@@ -108,9 +107,9 @@ struct Restless {
 }
 
 /// One folder on the way down.
-struct Level {
+struct Level<F> {
     path: Option<RelPath>,
-    folder: Option<OwnedFd>,
+    folder: Option<F>,
     names: std::vec::IntoIter<Box<[u8]>>,
 }
 
@@ -118,15 +117,16 @@ struct Level {
 /// the way back, so that a deep tree does not use them up.
 const OPEN_LEVELS_MAX: usize = 32;
 
-impl Scanner {
+impl<D: Disk, S: Store> Scanner<D, S> {
     /// A scanner that ends early when `stop` is set.
     pub fn new(
-        share: Arc<Share>,
-        index: Arc<Index>,
+        share: Arc<D>,
+        index: Arc<S>,
         lists: Arc<ListCache>,
         reporter: Arc<Reporter>,
         stop: Arc<AtomicBool>,
     ) -> Self {
+        let batch_since = share.now();
         Self {
             share,
             index,
@@ -135,7 +135,7 @@ impl Scanner {
             stop,
             restless: HashMap::new(),
             batch: Vec::new(),
-            batch_since: Instant::now(),
+            batch_since,
             gone_folders: Vec::new(),
             occupied: Duration::ZERO,
         }
@@ -143,19 +143,20 @@ impl Scanner {
 
     /// Looks at everything once.
     pub fn scan(&mut self, sink: Sink<'_>) -> Result<ScanEnd, IndexError> {
+        let now = self.share.now();
         self.restless
-            .retain(|_, restless| restless.first_seen.elapsed() < QUIET_WAIT_MAX * 2);
+            .retain(|_, restless| now.duration_since(restless.first_seen) < QUIET_WAIT_MAX * 2);
         self.batch.clear();
         self.gone_folders.clear();
         self.occupied = Duration::ZERO;
-        let began = thread_time();
+        let began = self.share.thread_time();
         let mut cursor = Cursor::default();
         let mut restless = false;
         let mut levels = Vec::new();
         if let Some(level) = self.list(None) {
             levels.push(level);
         } else {
-            let walked = thread_time().saturating_sub(began);
+            let walked = self.share.thread_time().saturating_sub(began);
             return Ok(ScanEnd::Complete { restless, walked });
         }
         while let Some(level) = levels.last_mut() {
@@ -182,15 +183,21 @@ impl Scanner {
             match self.look(level, &path, record.as_ref()) {
                 Look::Same | Look::Gone => {}
                 Look::Restless => restless = true,
-                Look::Differs(seen) => {
-                    let compared_with = record.as_ref().map(|record| record.seq);
-                    self.batch.push(Observation {
-                        path: path.clone(),
-                        compared_with,
-                        seen,
-                    });
-                }
-                Look::Unknown => skip_below(&mut cursor, &self.index, &path)?,
+                Look::Differs(seen) => match record {
+                    Some(known) if known.entry.body == Body::Dir => {
+                        self.tell_gone_folders(Some(&path));
+                        self.gone_folders.push((path, known, Some(seen)));
+                    }
+                    record => {
+                        let compared_with = record.map(|record| record.seq);
+                        self.batch.push(Observation {
+                            path,
+                            compared_with,
+                            seen,
+                        });
+                    }
+                },
+                Look::Unknown => skip_below(&mut cursor, &*self.index, &path)?,
                 Look::Folder(seen) => {
                     if let Some(seen) = seen {
                         let compared_with = record.as_ref().map(|record| record.seq);
@@ -208,18 +215,18 @@ impl Scanner {
                                 levels[depth - 2].folder = None;
                             }
                         }
-                        None => skip_below(&mut cursor, &self.index, &path)?,
+                        None => skip_below(&mut cursor, &*self.index, &path)?,
                     }
                 }
             }
-            let due =
-                self.batch.len() >= BATCH_OBSERVATIONS || self.batch_since.elapsed() >= BATCH_AGE;
+            let waited = self.share.now().duration_since(self.batch_since);
+            let due = self.batch.len() >= BATCH_OBSERVATIONS || waited >= BATCH_AGE;
             if due && self.hand_over(sink).is_err() {
                 return Ok(ScanEnd::Stopped);
             }
         }
         while let Some((path, record)) = {
-            cursor.front(&self.index)?;
+            cursor.front(&*self.index)?;
             cursor.pop()
         } {
             self.note_absent(&path, &record);
@@ -227,7 +234,9 @@ impl Scanner {
         self.tell_gone_folders(None);
         match self.hand_over(sink) {
             Ok(()) => {
-                let walked = thread_time()
+                let walked = self
+                    .share
+                    .thread_time()
                     .saturating_sub(began)
                     .saturating_sub(self.occupied);
                 Ok(ScanEnd::Complete { restless, walked })
@@ -237,12 +246,12 @@ impl Scanner {
     }
 
     fn hand_over(&mut self, sink: Sink<'_>) -> Result<(), ()> {
-        self.batch_since = Instant::now();
+        self.batch_since = self.share.now();
         if self.batch.is_empty() {
             return Ok(());
         }
         let handed = sink(std::mem::take(&mut self.batch));
-        self.batch_since = Instant::now();
+        self.batch_since = self.share.now();
         handed
     }
 
@@ -253,7 +262,7 @@ impl Scanner {
         path: &RelPath,
     ) -> Result<Option<Record>, IndexError> {
         loop {
-            let Some((known, _)) = cursor.front(&self.index)? else {
+            let Some((known, _)) = cursor.front(&*self.index)? else {
                 return Ok(None);
             };
             match (*known).cmp(path) {
@@ -274,7 +283,7 @@ impl Scanner {
         }
         self.tell_gone_folders(Some(path));
         if record.entry.body == Body::Dir {
-            self.gone_folders.push((path.clone(), record.clone()));
+            self.gone_folders.push((path.clone(), record.clone(), None));
             return;
         }
         self.tell_if_absent(path, record);
@@ -282,11 +291,18 @@ impl Scanner {
 
     /// Tells of the folders that were left on the way to `path`.
     fn tell_gone_folders(&mut self, path: Option<&RelPath>) {
-        while let Some((folder, record)) = self
+        while let Some((folder, record, instead)) = self
             .gone_folders
-            .pop_if(|(folder, _)| path.is_none_or(|path| !path.is_below(folder)))
+            .pop_if(|(folder, ..)| path.is_none_or(|path| !path.is_below(folder)))
         {
-            self.tell_if_absent(&folder, &record);
+            match instead {
+                None => self.tell_if_absent(&folder, &record),
+                Some(seen) => self.batch.push(Observation {
+                    path: folder,
+                    compared_with: Some(record.seq),
+                    seen,
+                }),
+            }
         }
     }
 
@@ -303,20 +319,15 @@ impl Scanner {
     }
 
     /// The sorted names in a folder; `None` when they are not all known.
-    fn list(&self, path: Option<&RelPath>) -> Option<Level> {
+    fn list(&self, path: Option<&RelPath>) -> Option<Level<D::Dir>> {
         let about = path.map_or(&b"."[..], |path| path.as_bytes());
         let listed = self.share.open_dir(path).and_then(|folder| {
-            if self.share.is_foreign(&fstat(&folder)?) {
+            if self.share.is_foreign(&folder.stat()?) {
                 return Err(Errno::XDEV);
             }
-            let mut names: Vec<Box<[u8]>> = Vec::new();
-            for item in Dir::read_from(&folder)? {
-                let item = item?;
-                let name = item.file_name().to_bytes();
-                let is_state = path.is_none() && name == STATE_DIR.as_bytes();
-                if name != b"." && name != b".." && !is_state {
-                    names.push(name.into());
-                }
+            let mut names = self.share.list(&folder)?;
+            if path.is_none() {
+                names.retain(|name| **name != *STATE_DIR.as_bytes());
             }
             names.sort_unstable();
             Ok((folder, names))
@@ -346,13 +357,6 @@ impl Scanner {
             }
         }
     }
-}
-
-/// The processor time that this thread has used. On a busy machine it says what
-/// a look costs, where a clock says how long others were at work.
-fn thread_time() -> Duration {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec.max(0) as u64, now.tv_nsec as u32)
 }
 
 #[cfg(test)]

@@ -178,6 +178,20 @@ fn a_folder_where_a_file_was_and_the_reverse() {
 }
 
 #[test]
+fn what_is_in_the_place_of_a_folder_is_told_after_what_was_in_it() {
+    let mut place = place();
+    for name in ["a/b/c", "a/z", "ab"] {
+        place.write(name, "x", Duration::from_secs(10));
+    }
+    place.look();
+    std::fs::remove_dir_all(place.dir.path().join("a")).unwrap();
+    place.write("a", "a file now", Duration::from_secs(10));
+    place.write("ab", "changed", Duration::from_secs(10));
+    let told: Vec<_> = place.look().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(told, ["a/b/c", "a/b", "a/z", "ab", "a"]);
+}
+
+#[test]
 fn a_folder_that_is_gone_is_told_after_what_was_in_it() {
     let mut place = place();
     for name in ["a/b/c", "a/b.txt", "a/z", "ab", "d/e"] {

@@ -3,8 +3,6 @@
 //! against the list, so the id does not depend on how the file is cut.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -13,6 +11,7 @@ use blake3::hazmat::{
     ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root,
 };
 
+use crate::disk::Content;
 use crate::entry::ContentId;
 
 /// The smallest block: what a kill can waste of it is little, and it is long
@@ -134,14 +133,14 @@ pub enum Hashed {
 /// Hashes `size` bytes of a file on up to `threads` threads. `go_on` is asked
 /// now and then and ends the work early when the file has changed anyway.
 pub fn hash_file(
-    file: &File,
+    file: &impl Content,
     geometry: Geometry,
     threads: usize,
     go_on: &(dyn Fn() -> bool + Sync),
 ) -> std::io::Result<Hashed> {
     if geometry.is_single() {
         let mut bytes = vec![0; geometry.size as usize];
-        return match read_exact_at(file, &mut bytes, 0)? {
+        return match file.read_whole_at(&mut bytes, 0)? {
             false => Ok(Hashed::Torn),
             true => Ok(Hashed::Whole {
                 id: ContentId(*blake3::hash(&bytes).as_bytes()),
@@ -167,7 +166,7 @@ pub fn hash_file(
             }
             for block in first..(first + RUN_BLOCKS).min(blocks) {
                 let bytes = &mut bytes[..geometry.len(block)];
-                if !read_exact_at(file, bytes, geometry.offset(block))? {
+                if !file.read_whole_at(bytes, geometry.offset(block))? {
                     return Ok(None);
                 }
                 values.push((block, chaining_value(geometry.offset(block), bytes)));
@@ -201,15 +200,6 @@ pub fn hash_file(
         id: list.root(),
         list: Some(Arc::new(list)),
     })
-}
-
-/// Reads a whole buffer; `false` at an early end of the file.
-pub fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<bool> {
-    match file.read_exact_at(bytes, offset) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// The lists of the files hashed last, so that a large file is not hashed
@@ -256,6 +246,7 @@ impl ListCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     #[test]
     fn the_id_is_the_plain_hash_at_every_block_edge() {

@@ -8,17 +8,14 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::fstat;
-
+use crate::disk::{Content, Handle};
 use crate::entry::{Body, ContentId};
 use crate::events::Reporter;
 use crate::index::Index;
 use crate::path::RelPath;
 use crate::record::Stamp;
-use crate::share::{Share, stamp};
-use crate::transfer::blocks::{
-    BlockList, Geometry, Hashed, ListCache, PAGE_VALUES, hash_file, read_exact_at,
-};
+use crate::share::Share;
+use crate::transfer::blocks::{BlockList, Geometry, Hashed, ListCache, PAGE_VALUES, hash_file};
 use crate::wire::frame::{FrameKind, Header, read_header, write_frame};
 
 /// Versions a receiver may have open at once; it uses half of them.
@@ -206,7 +203,7 @@ fn offer(
         return Err(Refusal::Gone);
     }
     let file = context.share.open_file(path).map_err(|_| Refusal::Stale)?;
-    let now = stamp(&fstat(&file).map_err(|_| Refusal::Stale)?);
+    let now = file.stat().map_err(|_| Refusal::Stale)?.stamp();
     if !record.stamp.is_some_and(|known| known.same_file(&now)) {
         return Err(Refusal::Stale);
     }
@@ -240,7 +237,10 @@ fn list(context: &SendContext, version: &mut Offered) -> io::Result<Option<Arc<B
 }
 
 fn is_unchanged(version: &Offered) -> bool {
-    fstat(&version.file).is_ok_and(|now| stamp(&now).same_but_moved(&version.stamp))
+    version
+        .file
+        .stat()
+        .is_ok_and(|now| now.stamp().same_but_moved(&version.stamp))
 }
 
 /// Sends one block; `false` when the file is another one by now.
@@ -256,7 +256,9 @@ fn send_block(
         buffer.resize(len, 0);
     }
     let bytes = &mut buffer[..len];
-    let whole = read_exact_at(&version.file, bytes, version.geometry.offset(block));
+    let whole = version
+        .file
+        .read_whole_at(bytes, version.geometry.offset(block));
     // Looked at after reading: what was read before a change is not sent
     // as if it were of the offered version.
     if !whole.unwrap_or(false) || !is_unchanged(version) {

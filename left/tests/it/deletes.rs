@@ -282,7 +282,7 @@ fn a_folder_replaced_there_and_filled_here_both_survive() {
 
 #[test]
 fn guard_share_emptied_is_held_back_and_putting_it_back_ends_that() {
-    let pair = Pair::started();
+    let mut pair = Pair::started();
     for n in 0..20 {
         pair.a
             .write(format!("f{n}"), noise(&format!("{n}"), 100).as_slice());
@@ -291,6 +291,8 @@ fn guard_share_emptied_is_held_back_and_putting_it_back_ends_that() {
     pair.settle();
     let aside = pair.dir.path().join("aside");
     fs::create_dir(&aside).unwrap();
+    // In one look.
+    pair.a.kill();
     for n in 0..20 {
         fs::rename(
             pair.a.share.join(format!("f{n}")),
@@ -298,6 +300,7 @@ fn guard_share_emptied_is_held_back_and_putting_it_back_ends_that() {
         )
         .unwrap();
     }
+    pair.a.start();
     pair.wait("they are held back", || {
         pair.b.status()["held"]["count"] == 20
     });
@@ -330,16 +333,18 @@ fn said(side: &Side, arguments: &[&str]) -> (String, Option<i32>) {
 
 #[test]
 fn guard_legit_mass_delete_exactly_the_confirmed_set_goes() {
-    let pair = Pair::started();
+    let mut pair = Pair::started();
     for n in 0..12 {
         pair.a
             .write(format!("f{n}"), format!("content {n}").as_bytes());
     }
     pair.wait("all arrived", || names(&pair.b.share).len() == 12);
     pair.settle();
+    pair.a.kill();
     for n in 0..12 {
         fs::remove_file(pair.a.share.join(format!("f{n}"))).unwrap();
     }
+    pair.a.start();
     pair.wait("they are held back", || {
         pair.b.status()["held"]["count"] == 12
     });

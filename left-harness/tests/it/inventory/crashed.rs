@@ -86,7 +86,7 @@ fn a_harness_killed_at_random_moments_leaves_nothing_on_hosts_of_either_kind() {
 }
 
 /// Probes that still run from the hosts' folders.
-fn relays_of(inventory: &Inventory) -> usize {
+pub(super) fn relays_of(inventory: &Inventory) -> usize {
     let folders = [&inventory.a, &inventory.b].map(Inventory::folder);
     let entries = std::fs::read_dir("/proc")
         .expect("/proc is there")
