@@ -36,6 +36,9 @@ rate = "4MiB/s"
 trees = "identical"
 "#;
 
+/// The variable that says how many moments there are to be.
+const KILLS: &str = "LEFT_HARNESS_KILLS";
+
 /// About as long as such a run takes, on a machine that is not idle.
 const MOMENT_MAX: Duration = Duration::from_secs(8);
 
@@ -62,9 +65,7 @@ pub struct LabUnderTest {
 
 /// How many moments there are to be, unless somebody has said.
 pub fn kills(usually: usize) -> usize {
-    std::env::var("LEFT_HARNESS_KILLS").map_or(usually, |kills| {
-        kills.parse().expect("LEFT_HARNESS_KILLS is a number")
-    })
+    std::env::var(KILLS).map_or(usually, |kills| kills.parse().expect("a number of kills"))
 }
 
 /// Kills the harness at so many moments in labs of this kind, and fails if anything of
@@ -151,10 +152,12 @@ fn what_is_left(
         }
         std::thread::sleep(Duration::from_millis(250));
     }
-    if here.down.is_empty() || parts_of_programs(&here).is_empty() {
+    let is_patient = std::env::var_os(KILLS).is_some();
+    if !is_patient || here.down.is_empty() || parts_of_programs(&here).is_empty() {
         return Ok(());
     }
-    // Somebody may still be sending them, until they have stood still for long.
+    // Somebody may still be sending them, until they have stood still for long: two
+    // minutes that only whoever asks for many kills wants to wait.
     std::thread::sleep(STANDS_STILL.saturating_sub(begun.elapsed()));
     take_down(&bench, &here)?;
     match parts_of_programs(&here) {
