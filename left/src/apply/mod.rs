@@ -335,10 +335,11 @@ fn place<D: Disk>(
     part: Option<&D::File>,
 ) -> io::Result<Outcome> {
     let name = job.path.name();
-    if let Some(part) = part {
+    let before = part.map(Handle::stat).transpose()?;
+    if let Some(before) = &before {
         // It goes by its name, under which somebody may have put something else.
         let named = share.stat_at(share.parts(), job.part_name().as_bytes())?;
-        if named.ino != part.stat()?.ino {
+        if named.ino != before.ino {
             return Err(io::Error::other("its part was replaced by something else"));
         }
     }
@@ -352,12 +353,21 @@ fn place<D: Disk>(
             Exchanged::No => return Ok(Outcome::Changed),
         },
     };
-    let now = match part {
-        // By descriptor: under the name there may be a newer file already.
-        Some(part) => part.stat()?,
-        None => share.stat_at(folder, name)?,
+    let (Some(part), Some(before)) = (part, before) else {
+        return Ok(done(&share.stat_at(folder, name)?, copy));
     };
-    Ok(done(&now, copy))
+    // By descriptor: under the name there may be a newer file already.
+    let now = part.stat()?;
+    if now.stamp().same_but_moved(&before.stamp()) {
+        return Ok(done(&now, copy));
+    }
+    // Somebody changed it as soon as it had its name. What it was before is
+    // remembered, so that the change shows.
+    let stamp = Stamp {
+        trusted: false,
+        ..before.stamp()
+    };
+    Ok(Outcome::Done { stamp, copy })
 }
 
 /// Creates what was not there; `false` when something is there by now.
