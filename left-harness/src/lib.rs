@@ -5,6 +5,8 @@
 //! [`run`] brings everything together; [`report`] sees events only; no module
 //! knows the name of a program under test or of a scenario.
 
+pub mod at_once;
+
 pub mod scenario;
 
 pub mod event;

@@ -4,8 +4,8 @@
     ledger.py RUN_ID [FOLDER]...
 
 Looks for processes that carry the run's id in their environment or on their command
-line, for the TCP ports on which they listen, and for names with the id anywhere below
-the folders. Exit code 0 when there is nothing, 1 with a list when there is something.
+line, or whose program lies below one of the folders, for the TCP ports on which they
+listen, and for names with the id anywhere below the folders. Exit code 0 when there is nothing, 1 with a list when there is something.
 """
 
 import os
@@ -57,14 +57,23 @@ def ports_of(pid, listening):
     return sorted(ports)
 
 
-def processes(run):
+def program_is_below(pid, folders):
+    try:
+        program = os.readlink(f"/proc/{pid}/exe".encode())
+    except OSError:
+        return False
+    return any(program.startswith(folder + b"/") for folder in folders)
+
+
+def processes(run, folders):
     variable = b"LEFT_HARNESS_RUN=" + run
     ours, listening = ancestors_and_self(), sockets_that_listen()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         if int(pid) in ours:
             continue
         command = read(f"/proc/{pid}/cmdline")
-        if variable in read(f"/proc/{pid}/environ").split(b"\0") or run in command:
+        bears_it = variable in read(f"/proc/{pid}/environ").split(b"\0") or run in command
+        if bears_it or program_is_below(pid, folders):
             shown = command.replace(b"\0", b" ").decode("utf-8", "backslashreplace")[:200]
             yield f"process {pid}: {shown!r}, listens on {ports_of(pid, listening)}"
 
@@ -84,7 +93,8 @@ def main():
     if len(sys.argv) < 2 or not sys.argv[1]:
         sys.exit(__doc__)
     run = os.fsencode(sys.argv[1])
-    left = list(processes(run))
+    folders = [os.path.realpath(os.fsencode(folder)) for folder in sys.argv[2:]]
+    left = list(processes(run, folders))
     for folder in sys.argv[2:]:
         left.extend(names(run, folder))
     for line in left:

@@ -29,6 +29,7 @@ const QUESTIONS_MAX: usize = 5;
 
 /// What we prove who we are with.
 #[non_exhaustive]
+#[derive(Clone)]
 pub enum Credential {
     /// A private key in memory.
     Key(Arc<PrivateKey>),
@@ -56,6 +57,15 @@ enum Offer {
 }
 
 impl Credential {
+    /// Whether nobody would be asked for a secret anew.
+    pub(super) fn can_be_presented_again(&self) -> bool {
+        match self {
+            Self::Key(_) => true,
+            // A key that was opened stays open.
+            Self::Own(own) => !own.password || Secret::Password(String::new()).is_given(),
+        }
+    }
+
     /// Logs in as `user`, or says why the host does not let us.
     pub(super) async fn present(
         &self,

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::ask::Asker;
 use super::config::Resolved;
 use super::credential::{Credential, Own};
+use super::greeting::{Greeting, overhear};
 use super::host_key::{HostKey, Known, Pin};
 use super::known_hosts::KnownHosts;
 use super::remote::RemoteError;
@@ -163,6 +164,28 @@ impl Door {
         self
     }
 
+    /// A door for one more connection from the same host to jump from, if there can be
+    /// one: a socket of somebody else's makes only one, and nobody wants to give the same
+    /// password over and over.
+    pub(super) fn again(&self) -> Option<Self> {
+        let Way::Tcp { address, port } = &self.way else {
+            return None;
+        };
+        let way = Way::Tcp {
+            address: address.clone(),
+            port: *port,
+        };
+        self.credential.can_be_presented_again().then(|| Self {
+            name: self.name.clone(),
+            way,
+            through: None,
+            user: self.user.clone(),
+            credential: self.credential.clone(),
+            host_key: self.host_key.clone(),
+            ..*self
+        })
+    }
+
     #[cfg(test)]
     pub(super) fn way(&self) -> &Way {
         &self.way
@@ -187,6 +210,8 @@ pub(super) struct Entered {
     pub(super) lost: watch::Receiver<Option<String>>,
     /// To be set before the connection is ended from here.
     pub(super) leaving: Arc<AtomicBool>,
+    /// What the server called itself.
+    pub(super) greeting: Greeting,
     pub(super) cut: Cut,
     /// The connection that carries this one; it ends when this is dropped.
     pub(super) through: Option<Box<Entered>>,
@@ -204,13 +229,22 @@ impl Door {
             Some(jump) => Some(Box::new(Box::pin(jump.enter()).await?)),
             None => None,
         };
+        let entered = self.enter_from(through.as_deref()).await?;
+        Ok(Entered { through, ..entered })
+    }
+
+    /// The same from a host that has let us in, which must outlive what comes of it.
+    pub(super) async fn enter_from(
+        mut self,
+        through: Option<&Entered>,
+    ) -> Result<Entered, RemoteError> {
         let stage = Mutex::new("no connection");
         let asker = Asker::default();
         let deadline = self.connect_deadline;
         let name = self.name.clone();
         let at = self.at();
         let entering = async {
-            let stream = self.dial(through.as_deref()).await?;
+            let stream = self.dial(through).await?;
             set(&stage, "connected, but no SSH handshake");
             let mut entered = self.shake_hands(stream).await?;
             set(&stage, "no answer to the login");
@@ -230,15 +264,14 @@ impl Door {
                 tokio::time::sleep_until(end).await;
             }
         };
-        let entered = tokio::select! {
+        tokio::select! {
             entered = entering => entered,
             () = late => {
                 let stage = stage.lock().map_or("nothing", |stage| *stage);
                 let why = format!("{stage} within {} s", deadline.as_secs_f64());
                 Err(RemoteError::Connect { host: name, at: at.clone(), why })
             }
-        };
-        entered.map(|entered| Entered { through, ..entered })
+        }
     }
 
     async fn dial(&mut self, through: Option<&Entered>) -> Result<Box<dyn Stream>, RemoteError> {
@@ -318,6 +351,7 @@ impl Door {
             leaving: leaving.clone(),
         };
         let config = Arc::new(config(self.host_key.algorithms()));
+        let (stream, greeting) = overhear(stream);
         let (stream, cut) = wire(stream);
         let error = match client::connect_stream(config, stream, client).await {
             Ok(handle) => {
@@ -328,6 +362,7 @@ impl Door {
                     answer_deadline: self.answer_deadline,
                     lost,
                     leaving,
+                    greeting,
                     cut,
                     through: None,
                 });

@@ -3,7 +3,8 @@
 //! In reading order: [`remote`] is the seam, all that the rest of the harness
 //! knows of a host, and [`probe`] speaks over it to the harness's helper there.
 //! [`ssh`] implements the seam: `door` gets in, `program` runs programs, `sftp` moves files,
-//! over the one socket that `wire` keeps from blocking; [`shell`] alone quotes. What a door
+//! over the one socket that `wire` keeps from blocking, or over `spares` where the server (its
+//! `greeting` tells) cannot do that; [`shell`] alone quotes. What a door
 //! needs to know comes from [`config`] (where a host is), [`known_hosts`] and `host_key` (who
 //! it must be), `credential`, `key_file` and `ask` (who we are).
 //! [`server`] is the other end, for labs without machines, and [`client_config`] lets
@@ -24,10 +25,12 @@ mod pattern;
 mod ask;
 mod credential;
 mod door;
+mod greeting;
 mod host_key;
 mod key_file;
 mod program;
 mod sftp;
+mod spares;
 
 mod wire;
 

@@ -5,17 +5,17 @@
 //! does not want yet, up to a bound.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use russh::client::Msg;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::remote::{Command, Exit, RemoteError, Running, Said};
 use super::shell;
-use super::ssh::Link;
+use super::spares::Lease;
+use super::ssh::{Link, Purpose};
 
 /// What a program may have said that its caller has not taken. Beyond it the
 /// connection waits for the caller.
@@ -29,10 +29,11 @@ const PIECE_BYTES: usize = 32 << 10;
 
 /// Starts `command` once a session is free. Dropping the future undoes it.
 pub(super) async fn start(
-    link: &Arc<Link>,
+    lease: Lease,
     command: &Command,
     doing: &str,
 ) -> Result<Running, RemoteError> {
+    let link = lease.link.clone();
     let line = shell::line(command).map_err(|why| RemoteError::Failed {
         host: link.name.clone(),
         doing: doing.into(),
@@ -41,7 +42,7 @@ pub(super) async fn start(
     let (started, starting) = oneshot::channel();
     // A task of its own, because a channel does not close by being dropped:
     // whatever the caller does meanwhile, the task sees the channel to its end.
-    tokio::spawn(live(link.clone(), line, doing.to_string(), started));
+    tokio::spawn(live(lease, line, doing.to_string(), started));
     match starting.await {
         Ok(running) => running,
         Err(_) => Err(link.lost(doing).await),
@@ -49,18 +50,19 @@ pub(super) async fn start(
 }
 
 async fn live(
-    link: Arc<Link>,
+    lease: Lease,
     line: String,
     doing: String,
     mut started: oneshot::Sender<Result<Running, RemoteError>>,
 ) {
+    let link = lease.link.clone();
     let session = tokio::select! {
         session = link.sessions.clone().acquire_owned() => session,
         _ = started.closed() => return,
     };
     let Ok(session) = session else { return };
-    let (read, write) = match open(&link, line, &doing).await {
-        Ok(halves) => halves,
+    let (read, write) = match open(&link, &line, &doing).await {
+        Ok(channel) => channel.split(),
         Err(error) => {
             let _ = started.send(Err(error));
             return;
@@ -81,35 +83,21 @@ async fn live(
         // way round a channel that has ended would wait for its window for ever.
         _ = &mut feeding => taking.await,
     };
-    if let End::GivenUp = end {
-        let _ = write.close().await;
+    match end {
+        End::Closed => lease.ended(),
+        End::GivenUp => {
+            let _ = write.close().await;
+        }
     }
 }
 
-async fn open(
-    link: &Link,
-    line: String,
-    doing: &str,
-) -> Result<(ChannelReadHalf, ChannelWriteHalf<Msg>), RemoteError> {
-    let (mut read, write) = link.open_session(doing).await?.split();
-    if write.exec(true, line).await.is_err() {
-        return Err(link.lost(doing).await);
-    }
-    loop {
-        match read.wait().await {
-            Some(ChannelMsg::Success) => return Ok((read, write)),
-            Some(ChannelMsg::Failure) => {
-                let _ = write.close().await;
-                return Err(RemoteError::Failed {
-                    host: link.name.clone(),
-                    doing: doing.into(),
-                    why: "the host does not start programs".into(),
-                });
-            }
-            Some(_) => {}
-            None => return Err(link.lost(doing).await),
-        }
-    }
+async fn open(link: &Link, line: &str, doing: &str) -> Result<Channel<Msg>, RemoteError> {
+    let opened = link.open(Purpose::Program(line), doing).await?;
+    opened.ok_or_else(|| RemoteError::Failed {
+        host: link.name.clone(),
+        doing: doing.into(),
+        why: "the host does not start programs".into(),
+    })
 }
 
 /// Sends the input as the program takes it, then its end.

@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use russh::{Channel, ChannelOpenFailure, client};
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, client};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::door::{Client, Entered};
 use super::remote::{Command, OnBytes, Output, Remote, RemoteError, Running, Said, Stat};
 use super::sftp::Sftp;
+use super::spares::{Lease, Spares};
 use super::wire::Cut;
 use super::{program, shell};
 
@@ -30,6 +31,9 @@ const OUTPUT_BYTES_MAX: usize = 256 << 20;
 /// How long a host may refuse a session that it should have room for.
 const ROOM_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How often a host may close a channel before it has said what comes of it.
+const OPENINGS_MAX: usize = 10;
+
 /// How long a polite end may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -37,6 +41,8 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 pub struct Ssh {
     link: Arc<Link>,
     sftp: Sftp,
+    /// Where programs do not share a connection.
+    spares: Option<Arc<Spares>>,
 }
 
 /// What the tasks of one connection share. The last one that drops it cuts the
@@ -50,10 +56,32 @@ pub(super) struct Link {
     pub(super) answer_deadline: Duration,
     _cut: Cut,
     /// What carries this connection, after it in this list and in the order of the end.
-    through: Option<Box<Entered>>,
+    pub(super) through: Option<Box<Entered>>,
+}
+
+/// What a channel is opened for.
+#[derive(Clone, Copy)]
+pub(super) enum Purpose<'a> {
+    /// To run this line.
+    Program(&'a str),
+    /// To move files.
+    Files,
 }
 
 impl Link {
+    pub(super) fn new(entered: Entered) -> Self {
+        Self {
+            name: entered.name,
+            handle: entered.handle,
+            sessions: Arc::new(Semaphore::new(entered.sessions_max)),
+            lost: entered.lost,
+            leaving: entered.leaving,
+            answer_deadline: entered.answer_deadline,
+            _cut: entered.cut,
+            through: entered.through,
+        }
+    }
+
     /// The connection is gone: says why, as soon as that is known.
     pub(super) async fn lost(&self, doing: impl Into<String>) -> RemoteError {
         const REASON_DEADLINE: Duration = Duration::from_secs(1);
@@ -79,11 +107,42 @@ impl Link {
         }
     }
 
-    /// Opens a channel; the caller holds a permit of `sessions`.
-    pub(super) async fn open_session(
+    /// Opens a channel for something; `None` if the host does not have it. The caller
+    /// holds a permit of `sessions`.
+    pub(super) async fn open(
         &self,
+        purpose: Purpose<'_>,
         doing: &str,
-    ) -> Result<Channel<client::Msg>, RemoteError> {
+    ) -> Result<Option<Channel<client::Msg>>, RemoteError> {
+        for _ in 0..OPENINGS_MAX {
+            let mut channel = self.open_session(doing).await?;
+            let asked = match purpose {
+                Purpose::Program(line) => channel.exec(true, line).await,
+                Purpose::Files => channel.request_subsystem(true, "sftp").await,
+            };
+            if asked.is_err() {
+                break;
+            }
+            loop {
+                match channel.wait().await {
+                    Some(ChannelMsg::Success) => return Ok(Some(channel)),
+                    Some(ChannelMsg::Failure) => {
+                        let _ = channel.close().await;
+                        return Ok(None);
+                    }
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+            // Closed before it was asked for anything, so that nothing was begun.
+            if self.handle.is_closed() {
+                break;
+            }
+        }
+        Err(self.lost(doing).await)
+    }
+
+    async fn open_session(&self, doing: &str) -> Result<Channel<client::Msg>, RemoteError> {
         let end = Instant::now() + ROOM_DEADLINE;
         let mut pause = Duration::from_millis(2);
         loop {
@@ -111,19 +170,22 @@ impl Link {
 impl Ssh {
     /// Connects, checks the host's key and logs in.
     pub async fn connect(door: Door) -> Result<Self, RemoteError> {
+        let again = door.again();
         let entered = door.enter().await?;
-        let link = Arc::new(Link {
-            name: entered.name,
-            handle: entered.handle,
-            sessions: Arc::new(Semaphore::new(entered.sessions_max)),
-            lost: entered.lost,
-            leaving: entered.leaving,
-            answer_deadline: entered.answer_deadline,
-            _cut: entered.cut,
-            through: entered.through,
-        });
+        let programs_max = entered.sessions_max;
+        let again = again.filter(|_| entered.greeting.is_of_one_program());
+        let link = Arc::new(Link::new(entered));
         let sftp = Sftp::new(link.clone());
-        Ok(Self { link, sftp })
+        let spares = again.map(|door| Spares::new(door, link.clone(), programs_max));
+        Ok(Self { link, sftp, spares })
+    }
+
+    async fn start(&self, command: &Command, doing: &str) -> Result<Running, RemoteError> {
+        let lease = match &self.spares {
+            Some(spares) => spares.lease(doing).await?,
+            None => Lease::shared(&self.link),
+        };
+        program::start(lease, command, doing).await
     }
 
     async fn run(&self, mut command: Command, doing: &str) -> Result<Output, RemoteError> {
@@ -132,7 +194,7 @@ impl Ssh {
         let Running {
             stdin: input,
             mut said,
-        } = program::start(&self.link, &command, doing).await?;
+        } = self.start(&command, doing).await?;
         let feed = async move {
             for chunk in stdin.chunks(32 << 10) {
                 // A program may end without reading its input.
@@ -211,7 +273,7 @@ impl Remote for Ssh {
 
     async fn spawn(&self, command: Command) -> Result<Running, RemoteError> {
         let doing = format!("starting `{}`", shell::readable(&command.argv));
-        let starting = program::start(&self.link, &command, &doing);
+        let starting = self.start(&command, &doing);
         // Waiting for a free session included.
         match tokio::time::timeout(self.link.answer_deadline, starting).await {
             Ok(running) => running,
@@ -254,6 +316,9 @@ impl Remote for Ssh {
     }
 
     async fn close(&self) {
+        if let Some(spares) = &self.spares {
+            spares.close();
+        }
         let farewell = async {
             self.link.leaving.store(true, Ordering::Relaxed);
             let by_us = russh::Disconnect::ByApplication;

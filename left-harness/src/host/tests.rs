@@ -3,6 +3,7 @@
 mod bystanders;
 mod files;
 mod programs;
+mod spares;
 mod trouble;
 
 use std::path::Path;

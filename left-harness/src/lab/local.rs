@@ -16,7 +16,7 @@ use rand::RngExt;
 
 use super::needs::{Hurt, Need};
 use super::strays::MARK;
-use super::{Ground, Host, Lab, places, registry};
+use super::{Ground, HERE, Host, Lab, places, registry};
 use crate::host::client_config::ClientHost;
 use crate::host::keys::{self, PrivateKey, PublicKey};
 use crate::host::remote::Remote;
@@ -123,6 +123,8 @@ pub async fn up(
             name: host.name,
             remote: host.remote,
             home: host.home,
+            machine: HERE.into(),
+            probe: None,
             disk: None,
             listen: addresses.listen[index],
             peer: addresses.stand_in[1 - index],

@@ -31,11 +31,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::inventory::file::Hosts;
+use crate::host::probe::Probe;
 use crate::host::remote::Remote;
 use crate::link::Link;
 use crate::scenario::{Case, HostSpec, LinkSpec, Scenario};
 use crate::sut::deploy::Program;
 use crate::teardown::Teardown;
+
+/// What hosts of this machine are, by `uname -m`.
+const HERE: &str = std::env::consts::ARCH;
 
 /// A lab as the user asked for it.
 #[derive(Debug, Clone)]
@@ -66,7 +70,7 @@ impl Source {
     /// What its hosts are, by `uname -m`, where that is known before they are there.
     pub fn machine(&self) -> Option<&'static str> {
         match self {
-            Self::Local(_) | Self::Netns(_) => Some(std::env::consts::ARCH),
+            Self::Local(_) | Self::Netns(_) => Some(HERE),
             Self::Inventory(_) => None,
         }
     }
@@ -156,6 +160,10 @@ pub struct Host {
     pub remote: Arc<dyn Remote>,
     /// The harness's own folder there. Outlives runs, so that nothing is deployed twice.
     pub home: PathBuf,
+    /// What it is, by `uname -m`.
+    pub machine: String,
+    /// The probe, where it had to be brought there before the lab was up.
+    pub probe: Option<Probe>,
     /// A disk for the share alone, where the scenario asks for one.
     pub disk: Option<PathBuf>,
     /// Where the program under test listens.

@@ -35,9 +35,9 @@ pub use registered::{Entrances, Registered};
 /// A lab has a few hosts: a file that is larger is none of ours.
 const ENTRY_BYTES_MAX: u64 = 64 * 1024;
 
-/// A lab that is or was up.
+/// A lab that is or was up. A newer build may have more to say of it, which must not keep
+/// an older one from anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Entry {
     /// Names it among all labs ever.
     pub id: String,
@@ -58,7 +58,6 @@ pub struct Entry {
 
 /// A folder of this machine that stands for a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Home {
     /// `a`
     pub host: String,

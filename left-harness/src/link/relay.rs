@@ -68,19 +68,16 @@ impl RelayLink {
         if spec.loss.is_some_and(|loss| loss > 0.0) {
             bail!(LinkError::Unsupported { what: "loss" });
         }
-        let mut relays = Vec::new();
-        for end in ends {
-            relays.push((end.name.clone(), start(end, spec, teardown).await?));
-        }
-        let [one, other]: [_; 2] = match relays.try_into() {
-            Ok(relays) => relays,
-            Err(_) => bail!("a link has two ends"),
-        };
+        let slots = ends.each_ref().map(|end| end_later(&end.name, teardown));
+        let [one, other] = &ends;
+        let starting = tokio::join!(start(one, spec, &slots[0]), start(other, spec, &slots[1]));
+        let (one, other) = (starting.0?, starting.1?);
         let token: [u8; 32] = rand::rng().random();
-        for ((name, relay), (_, far)) in [(&one, &other), (&other, &one)] {
+        let join = async |(name, relay): &(String, Relay), (_, far): &(String, Relay)| {
             let joined = relay.join(&token, far.places.data).await;
-            joined.with_context(|| format!("cannot join the relay of host {name} to the link"))?;
-        }
+            joined.with_context(|| format!("cannot join the relay of host {name} to the link"))
+        };
+        tokio::try_join!(join(&one, &other), join(&other, &one))?;
         let addresses = [&one, &other].map(|(_, relay)| (relay.places.listen, relay.places.peer));
         let link = Self {
             inner: Arc::new(Inner {
@@ -191,14 +188,11 @@ impl Drop for ArmedRelay {
     }
 }
 
-async fn start(end: RelayEnd, spec: &LinkSpec, teardown: &mut Teardown) -> Result<Relay> {
-    let RelayEnd {
-        name,
-        probe,
-        data,
-        data_port,
-    } = end;
-    let slot: Arc<Mutex<Option<Relay>>> = Arc::default();
+/// Where a relay is put for its end, once it runs.
+type Slot = Arc<Mutex<Option<Relay>>>;
+
+fn end_later(name: &str, teardown: &mut Teardown) -> Slot {
+    let slot = Slot::default();
     let ending = slot.clone();
     let what = format!("end the relay on host {name}");
     teardown.push(what, DOWN_DEADLINE, async move {
@@ -208,8 +202,18 @@ async fn start(end: RelayEnd, spec: &LinkSpec, teardown: &mut Teardown) -> Resul
         }
         Ok(())
     });
+    slot
+}
+
+async fn start(end: &RelayEnd, spec: &LinkSpec, slot: &Slot) -> Result<(String, Relay)> {
+    let RelayEnd {
+        name,
+        probe,
+        data,
+        data_port,
+    } = end;
     let spec = RelaySpec {
-        data: SocketAddr::new(data, data_port.unwrap_or(0)),
+        data: SocketAddr::new(*data, data_port.unwrap_or(0)),
         lease: LEASE,
         rate: spec.rate,
         delay: spec.delay.unwrap_or_default(),
@@ -219,5 +223,5 @@ async fn start(end: RelayEnd, spec: &LinkSpec, teardown: &mut Teardown) -> Resul
         format!("cannot start a relay on host {name}, which must have the data address {data}")
     })?;
     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(relay.clone());
-    Ok(relay)
+    Ok((name.clone(), relay))
 }

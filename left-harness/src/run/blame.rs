@@ -3,11 +3,11 @@
 
 use anyhow::{Context, Result};
 
-use super::halt::Halt;
+use super::halt::{Halt, NO_SPACE, REMEDY};
 use super::site::Site;
 use super::world::World;
 use crate::event::Outcome;
-use crate::host::remote::{Command, path_text};
+use crate::host::remote::{Command, RemoteError, path_text};
 
 /// With less space than this a host's disk counts as full.
 const FREE_KIB_MIN: u64 = 1024;
@@ -32,20 +32,31 @@ pub async fn judged(world: &World, verdict: Result<(), Halt>) -> Result<(), Halt
         return Err(halt);
     }
     for site in &world.sites {
-        // One that cannot be asked keeps its verdict.
-        let Ok(free_kib) = free_kib(site).await else {
-            continue;
-        };
-        if free_kib < FREE_KIB_MIN {
+        if let Some(how) = full(site).await {
             halt.outcome = Outcome::Inconclusive;
             halt.reason = format!(
-                "the disk of host {} is full ({free_kib} KiB are left), so that nobody can tell: {}; free some space there or choose another place with --lab-dir",
+                "the disk of host {} is full ({how}), so that nobody can tell: {}; {REMEDY}",
                 site.name, halt.reason
             );
             break;
         }
     }
     Err(halt)
+}
+
+/// How full the disk is on which the share lies, if it is too full; one that cannot be
+/// asked is not.
+async fn full(site: &Site) -> Option<String> {
+    let free_kib = free_kib(site).await;
+    if let Ok(free_kib @ ..FREE_KIB_MIN) = free_kib {
+        return Some(format!("{free_kib} KiB are left"));
+    }
+    // There may be space, but for no further file.
+    let remote = &site.probe.remote;
+    let tried = remote.write(&site.temp().join("room"), b"x", 0o600).await;
+    let no_room = |error: &RemoteError| error.to_string().contains(NO_SPACE);
+    let refused = tried.is_err_and(|error| no_room(&error));
+    refused.then(|| "it takes no further file".into())
 }
 
 /// What a program without privileges may still write where the share lies.

@@ -2,6 +2,13 @@
 
 use crate::event::Outcome;
 
+/// What every way to a full disk says of it.
+pub const NO_SPACE: &str = "no space left on device";
+
+/// What mends a full disk.
+pub const REMEDY: &str = "free some space there, or choose another place with --lab-dir, for \
+                          hosts of your own with `folder`";
+
 /// The end of the steps before their end.
 #[derive(Debug, Clone)]
 pub struct Halt {
@@ -49,8 +56,8 @@ impl Halt {
 impl From<anyhow::Error> for Halt {
     fn from(error: anyhow::Error) -> Self {
         let mut reason = format!("{error:#}");
-        if reason.contains("no space left on device") {
-            reason += ": free some space there, or choose another place with --lab-dir";
+        if reason.contains(NO_SPACE) {
+            reason = format!("{reason}: {REMEDY}");
         }
         Self::new(Outcome::Infrastructure, reason)
     }

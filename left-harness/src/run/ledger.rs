@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use super::world::World;
+use crate::at_once;
 use crate::check::Finding;
 use crate::event::Outcome;
 use crate::host::probe::{Probe, RunProcess};
@@ -39,7 +40,10 @@ pub struct Page {
 /// If a host cannot look.
 pub async fn processes(world: &World) -> Result<Option<Finding>> {
     let mut details = Vec::new();
-    for site in &world.sites {
+    let asking = world.sites.iter();
+    let asking = asking.map(|site| site.probe.run_processes(&world.run));
+    let seen = at_once::all_good(asking).await?;
+    for (site, mut escaped) in world.sites.iter().zip(seen) {
         let name = &site.name;
         for exited in site.exits() {
             let how = exited.how();
@@ -56,7 +60,6 @@ pub async fn processes(world: &World) -> Result<Option<Finding>> {
                 ));
             }
         }
-        let mut escaped = site.probe.run_processes(&world.run).await?;
         escaped.retain(|process| !process.is_ours);
         let shown = escaped.iter().take(SHOWN_MAX);
         details.extend(shown.map(|process| format!("- {name}: {process} has escaped")));
@@ -85,7 +88,11 @@ impl Page {
     /// What is left, or that the host cannot look.
     pub async fn check(&self, folder_stays: bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        let mut left = self.probe.run_processes(&self.run).await?;
+        let (left, folder) = tokio::join!(
+            self.probe.run_processes(&self.run),
+            self.probe.remote.stat(&self.dir)
+        );
+        let mut left = left?;
         while !left.is_empty() && Instant::now() < deadline {
             tokio::time::sleep(LOOK_EVERY).await;
             left = self.probe.run_processes(&self.run).await?;
@@ -95,7 +102,7 @@ impl Page {
             .take(SHOWN_MAX)
             .map(RunProcess::to_string)
             .collect();
-        if !folder_stays && self.probe.remote.stat(&self.dir).await?.is_some() {
+        if !folder_stays && folder?.is_some() {
             left.push(format!("folder {}", self.dir.display()));
         }
         if left.is_empty() {

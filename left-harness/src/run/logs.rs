@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use super::folder::RunFolder;
 use super::site::Site;
 use super::world::World;
+use crate::at_once;
 use crate::check::Finding;
 use crate::check::text::escaped;
 use crate::event::Outcome;
@@ -35,18 +36,22 @@ struct Log {
 /// Brings all logs home; says which ones that must be there could not be had. That is
 /// a warning at first: it must never hide why a run failed.
 pub async fn fetch(world: &World, folder: &RunFolder) -> Vec<String> {
+    let to = folder.logs();
+    let sites = world.sites.iter();
+    let all = sites.flat_map(|site| logs(world, site).into_iter().map(move |log| (site, log)));
+    let fetching = all.map(async |(site, log)| {
+        let fetched = fetch_one(site, &log, &to).await;
+        (log, fetched)
+    });
     let mut missing = Vec::new();
-    for site in &world.sites {
-        for log in logs(world, site) {
-            let fetched = fetch_one(site, &log, &folder.logs()).await;
-            match fetched {
-                Ok(None) => {}
-                Ok(Some(note)) => world.sink.warn(note),
-                Err(error) => {
-                    world.sink.warn(format!("cannot fetch a log: {error:#}"));
-                    if log.is_always_there {
-                        missing.push(log.name);
-                    }
+    for (log, fetched) in at_once::all(fetching).await {
+        match fetched {
+            Ok(None) => {}
+            Ok(Some(note)) => world.sink.warn(note),
+            Err(error) => {
+                world.sink.warn(format!("cannot fetch a log: {error:#}"));
+                if log.is_always_there {
+                    missing.push(log.name);
                 }
             }
         }

@@ -287,8 +287,12 @@ async fn observe(
     for (site, manifest) in world.sites.iter().zip(&manifests) {
         folder.save_manifest(&site.name, manifest)?;
     }
-    let mut findings = observe::check(world, &case.expect, &manifests).await?;
+    let (findings, processes) = tokio::join!(
+        observe::check(world, &case.expect, &manifests),
+        ledger::processes(world)
+    );
+    let mut findings = findings?;
     findings.extend(logs::findings(world, folder, unfetched)?);
-    findings.extend(ledger::processes(world).await?);
+    findings.extend(processes?);
     Ok(findings)
 }

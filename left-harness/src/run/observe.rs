@@ -11,6 +11,7 @@ use super::halt::Halt;
 use super::site::Site;
 use super::steps::StepResult;
 use super::world::World;
+use crate::at_once;
 use crate::check::kept::{Acknowledged, kept};
 use crate::check::manifest::Manifest;
 use crate::check::{Finding, explain, parts, resent};
@@ -78,15 +79,12 @@ pub async fn check(
         findings.extend(resent(world, bound).await?);
     }
     if expect.parts_none {
-        let mut left = Vec::new();
-        for site in &world.sites {
-            let found = site
-                .probe
-                .parts(&site.share(), &world.adapter.parts)
-                .await?;
-            left.push((site.name.as_str(), found));
-        }
-        findings.push(parts::none_left(&left));
+        let looking = world.sites.iter().map(async |site| {
+            let (share, parts) = (site.share(), &world.adapter.parts);
+            let found = site.probe.parts(&share, parts).await?;
+            anyhow::Ok((site.name.as_str(), found))
+        });
+        findings.push(parts::none_left(&at_once::all_good(looking).await?));
     }
     Ok(findings)
 }

@@ -16,15 +16,15 @@ use super::programs::{Programs, Stock};
 use super::provide;
 use super::site::Site;
 use super::world::World;
+use crate::at_once;
 use crate::check::text::size_text;
 use crate::event::{EventKind, Unit};
 use crate::host::probe::Probe;
-use crate::lab::Lab;
+use crate::lab::{Host, Lab};
 use crate::report::EventSink;
 use crate::sut::adapter::Seat;
 use crate::sut::build;
-use crate::sut::deploy::{deploy, remove_unused};
-use crate::sut::machine;
+use crate::sut::deploy::{Program, deploy, remove_unused};
 use crate::teardown::Teardown;
 use crate::workload::Model;
 
@@ -89,54 +89,33 @@ pub(super) async fn world(
 
     let mut programs = Vec::new();
     for host in &lab.hosts {
-        let machine = machine::ask(host.remote.as_ref()).await?;
-        if !stock.has(&machine).await {
-            build(&stock, &machine, sink).await?;
+        if !stock.has(&host.machine).await {
+            build(&stock, &host.machine, sink).await?;
         }
-        programs.push(stock.programs(&machine).await?);
+        programs.push(stock.programs(&host.machine).await?);
     }
 
     let phase = Phase::begin(sink, "deploy");
     let deployed = deploy_all(&lab, &programs, sink).await;
     let (probes, _) = phase.ended(deployed, |(_, note)| note.clone())?;
-    let mut provided = Vec::new();
-    for ((host, probe), programs) in lab.hosts.iter().zip(&probes).zip(&programs) {
-        let deployed = programs.sut.as_ref().map(|sut| sut.on(host));
-        provided.push(provide::provided(&request.adapter, probe, deployed).await?);
-        // What cannot be tidied up harms nobody.
-        if let Err(error) = leftovers::remove(host, probe).await {
-            sink.warn(format!("cannot tidy up host {}: {error:#}", host.name));
-        }
-    }
-
     undo.register(sink);
-    let mut sites = Vec::new();
-    for ((host, probe), provided) in lab.hosts.iter().zip(probes).zip(provided) {
-        let root = host.home.join(format!("run-{}", folder.run));
-        undo.leases.folder(&probe, &root, &folder.run).await?;
-        let ground = match &host.disk {
-            Some(disk) => {
-                let ground = disk.join(format!("run-{}", folder.run));
-                undo.leases.folder(&probe, &ground, &folder.run).await?;
-                ground
-            }
-            None => root.clone(),
+    let hosts = lab.hosts.iter().zip(probes).zip(&programs).enumerate();
+    let sites = at_once::all_good(hosts.map(|(index, ((host, probe), programs))| {
+        let seat = match index {
+            0 => Seat::First,
+            _ => Seat::Second,
         };
-        for folder in [
-            ground.join("share"),
-            ground.join("temp"),
-            root.join("state"),
-        ] {
-            host.remote.make_dir(&folder).await?;
-        }
-        let seat = match sites.is_empty() {
-            true => Seat::First,
-            false => Seat::Second,
-        };
-        let site = Site::new(host, seat, probe, provided, root, ground);
-        provide::files(&request.adapter, &site).await?;
-        sites.push(site);
-    }
+        let sut = programs.sut.as_ref();
+        site(
+            request,
+            folder,
+            sink,
+            &undo.leases,
+            (host, seat, probe),
+            sut,
+        )
+    }));
+    let sites = sites.await?;
     Ok(Arc::new(World {
         run: folder.run.clone(),
         seed: request.seed,
@@ -148,6 +127,51 @@ pub(super) async fn world(
         model: Mutex::new(Model::default()),
         injecting: watch::Sender::new(Vec::new()),
     }))
+}
+
+/// Tidies a host up, finds what the program needs there, and makes the run's folders.
+async fn site(
+    request: &Request,
+    folder: &RunFolder,
+    sink: &EventSink,
+    leases: &Arc<Leases>,
+    (host, seat, probe): (&Host, Seat, Probe),
+    sut: Option<&Program>,
+) -> Result<Site> {
+    let deployed = sut.map(|sut| sut.on(host));
+    let (provided, unused, left) = tokio::join!(
+        provide::provided(&request.adapter, &probe, deployed),
+        remove_unused(&*host.remote, &host.home),
+        leftovers::remove(host, &probe),
+    );
+    // What cannot be tidied up harms nobody.
+    if let Err(error) = unused {
+        sink.warn(format!("cannot remove unused programs: {error:#}"));
+    }
+    if let Err(error) = left {
+        sink.warn(format!("cannot tidy up host {}: {error:#}", host.name));
+    }
+    let provided = provided?;
+
+    let root = host.home.join(format!("run-{}", folder.run));
+    leases.folder(&probe, &root, &folder.run).await?;
+    let ground = match &host.disk {
+        Some(disk) => {
+            let ground = disk.join(format!("run-{}", folder.run));
+            leases.folder(&probe, &ground, &folder.run).await?;
+            ground
+        }
+        None => root.clone(),
+    };
+    let folders = [
+        ground.join("share"),
+        ground.join("temp"),
+        root.join("state"),
+    ];
+    at_once::all_good(folders.iter().map(|folder| host.remote.make_dir(folder))).await?;
+    let site = Site::new(host, seat, probe, provided, root, ground);
+    provide::files(&request.adapter, &site).await?;
+    Ok(site)
 }
 
 /// What a run must take away again, and what it keeps alive until then.
@@ -214,26 +238,29 @@ async fn deploy_all(
     programs: &[Arc<Programs>],
     sink: &EventSink,
 ) -> Result<(Vec<Probe>, String)> {
+    let deploying = lab
+        .hosts
+        .iter()
+        .zip(programs)
+        .map(async |(host, programs)| {
+            let Programs { probe, sut } = &**programs;
+            let task = format!("deploy {}", host.name);
+            let on_bytes = |name: &str, done: u64, total: u64| {
+                sink.send(EventKind::Progress {
+                    task: task.clone(),
+                    done,
+                    total,
+                    unit: Unit::Bytes,
+                    note: name.to_owned(),
+                });
+            };
+            let result = deploy(host, probe, sut.as_ref().as_slice(), &on_bytes).await;
+            sink.send(EventKind::ProgressEnded { task });
+            result
+        });
     let mut probes = Vec::new();
     let (mut sent, mut bytes) = (0, 0);
-    for (host, programs) in lab.hosts.iter().zip(programs) {
-        let Programs { probe, sut } = &**programs;
-        let task = format!("deploy {}", host.name);
-        let on_bytes = |name: &str, done: u64, total: u64| {
-            sink.send(EventKind::Progress {
-                task: task.clone(),
-                done,
-                total,
-                unit: Unit::Bytes,
-                note: name.to_owned(),
-            });
-        };
-        let result = deploy(host, probe, sut.as_ref().as_slice(), &on_bytes).await;
-        sink.send(EventKind::ProgressEnded { task });
-        let (there, deployed) = result?;
-        if let Err(error) = remove_unused(host).await {
-            sink.warn(format!("cannot remove unused programs: {error:#}"));
-        }
+    for (there, deployed) in at_once::all_good(deploying).await? {
         probes.push(there);
         sent += deployed.sent;
         bytes += deployed.bytes;

@@ -11,12 +11,17 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::machine;
+use crate::check::text::escaped;
 use crate::host::probe::Probe;
 use crate::host::remote::{Command, Exit, Remote, path_text};
 use crate::lab::Host;
 
 /// A program that no run has used for so long is removed from a host.
 const UNUSED_DAYS_MAX: u32 = 7;
+
+/// A transfer that has not gone on for so long never will: its harness is gone, or has
+/// given the host up.
+const STILL_MINUTES_MAX: u32 = 1;
 
 /// As much of its digest is in a program's name.
 const DIGEST_DIGITS: usize = 16;
@@ -74,7 +79,7 @@ pub struct Deployed {
     pub kept: usize,
 }
 
-/// Brings the probe and other programs to a host.
+/// Brings the probe, unless its lab has, and other programs to a host.
 ///
 /// # Errors
 /// If a program cannot be sent, or is not itself after it was sent.
@@ -85,7 +90,10 @@ pub async fn deploy(
     on_bytes: &(dyn Fn(&str, u64, u64) + Sync),
 ) -> Result<(Probe, Deployed)> {
     let (remote, home) = (&host.remote, host.home.as_path());
-    let (remote_probe, mut deployed) = deploy_probe(remote, home, probe, on_bytes).await?;
+    let (remote_probe, mut deployed) = match &host.probe {
+        Some(there) => (there.clone(), Deployed::default()),
+        None => deploy_probe(remote, home, probe, on_bytes).await?,
+    };
     deploy_others(&remote_probe, home, others, on_bytes, &mut deployed).await?;
     Ok((remote_probe, deployed))
 }
@@ -100,20 +108,16 @@ pub async fn deploy_probe(
     probe: &Program,
     on_bytes: &(dyn Fn(&str, u64, u64) + Sync),
 ) -> Result<(Probe, Deployed)> {
-    remote.make_dir(&home.join("bin")).await?;
     let mut deployed = Deployed::default();
     let there = probe.below(home);
     let remote_probe = Probe::new(remote.clone(), there.clone());
     // The probe tells its own digest: nothing else on the host can.
-    if is_program(&**remote, &there).await?
-        && remote_probe
-            .self_digest()
-            .await
-            .is_ok_and(|own| own.hash == probe.digest)
-    {
+    let (is_program, own) = tokio::join!(is_program(&**remote, &there), remote_probe.self_digest());
+    if is_program? && own.is_ok_and(|own| own.hash == probe.digest) {
         deployed.kept += 1;
         return Ok((remote_probe, deployed));
     }
+    remote.make_dir(&home.join("bin")).await?;
     send(&**remote, &there, probe, on_bytes, &mut deployed).await?;
     let own = match remote_probe.self_digest().await {
         Ok(own) => own,
@@ -143,11 +147,9 @@ pub async fn deploy_others(
     for program in others {
         let there = program.below(home);
         // One that cannot be read is sent again.
-        if is_program(&**remote, &there).await?
-            && digest(probe, &there)
-                .await
-                .is_ok_and(|(_, hash)| hash == program.digest)
-        {
+        let (is_program, found) =
+            tokio::join!(is_program(&**remote, &there), digest(probe, &there));
+        if is_program? && found.is_ok_and(|(_, hash)| hash == program.digest) {
             deployed.kept += 1;
             continue;
         }
@@ -196,48 +198,45 @@ pub async fn digest(probe: &Probe, file: &Path) -> Result<(u64, blake3::Hash)> {
 
 /// There is something under its name that can be executed; marks it as used.
 async fn is_program(remote: &dyn Remote, there: &Path) -> Result<bool> {
-    let stat = remote.stat(there).await?;
-    if !stat.is_some_and(|stat| !stat.is_dir && stat.mode & 0o111 != 0) {
-        return Ok(false);
-    }
-    // Best effort: one that is not marked is removed in a week and sent again.
+    // Best effort: one that is not marked is removed in a week and sent again. Where
+    // there is none, none is made.
     let touch = Command::new([
         "touch".to_owned(),
         "-c".into(),
         "--".into(),
         path_text(there)?,
     ]);
-    remote.exec(touch).await?;
-    Ok(true)
+    let (stat, touched) = tokio::join!(remote.stat(there), remote.exec(touch));
+    touched?;
+    Ok(stat?.is_some_and(|stat| !stat.is_dir && stat.mode & 0o111 != 0))
 }
 
-/// Removes the programs of old runs and what interrupted transfers left of them. Each
-/// use of a program marks it by its mtime, and a program that runs is not disturbed
-/// when its name goes.
+/// Removes the programs of old runs and what interrupted transfers left of them, below
+/// the harness's folder `home`; tells how much that was. Each use of a program marks it
+/// by its mtime, and a program that runs is not disturbed when its name goes.
 ///
 /// # Errors
 /// If the host cannot look for them or one of them stays.
-pub async fn remove_unused(host: &Host) -> Result<()> {
+pub async fn remove_unused(remote: &dyn Remote, home: &Path) -> Result<usize> {
     // find counts whole days and drops the rest: more than six are seven.
     let unused_days = format!("+{}", UNUSED_DAYS_MAX - 1);
-    let bin = path_text(&host.home.join("bin"))?;
+    let still_minutes = format!("+{STILL_MINUTES_MAX}");
+    let bin = path_text(&home.join("bin"))?;
     let digest = "[0-9a-f]".repeat(DIGEST_DIGITS);
-    let mut argv: Vec<String> = ["find", &bin, "-type", "f", "-mtime", &unused_days, "("]
-        .map(str::to_owned)
-        .into();
-    argv.extend(["-name".into(), format!("*-{digest}")]);
-    argv.extend(["-o", "-name"].map(str::to_owned));
-    argv.push(format!(".*-{digest}.tmp-*"));
-    argv.extend([")", "-exec", "rm", "-f", "--", "{}", "+"].map(str::to_owned));
-    let output = host.remote.exec(Command::new(argv)).await?;
+    let (program, part) = (format!("*-{digest}"), format!(".*-{digest}.tmp-*"));
+    let mut argv = vec!["find", &bin, "-type", "f", "("];
+    argv.extend(["-name", &program, "-mtime", &unused_days, "-o"]);
+    argv.extend(["-name", &part, "-mmin", &still_minutes, ")"]);
+    argv.extend(["-print", "-exec", "rm", "-f", "--", "{}", "+"]);
+    let output = remote.exec(Command::new(argv)).await?;
     if output.exit != Exit::Code(0) {
         bail!(
             "looking in {bin} on host {}: {}",
-            host.name,
-            String::from_utf8_lossy(&output.stderr).trim()
+            remote.name(),
+            escaped(output.stderr.trim_ascii())
         );
     }
-    Ok(())
+    Ok(output.stdout.split(|byte| *byte == b'\n').count() - 1)
 }
 
 async fn send(
@@ -258,4 +257,38 @@ async fn send(
     deployed.sent += 1;
     deployed.bytes += total;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::host::local_remote::LocalRemote;
+
+    #[tokio::test]
+    async fn what_nobody_uses_and_what_no_transfer_goes_on_with_is_removed() {
+        const MINUTE: Duration = Duration::from_secs(60);
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let bin = home.path().join("bin");
+        std::fs::create_dir(&bin).expect("made");
+        let digest = "0123456789abcdef";
+        let files = [
+            (format!("left-{digest}"), 8 * DAY, false),
+            (format!("probe-{digest}"), 6 * DAY, true),
+            (format!(".left-{digest}.tmp-0a1b2c3d"), 3 * MINUTE, false),
+            (format!(".left-{digest}.tmp-3d2c1b0a"), MINUTE / 2, true),
+            ("mine".to_owned(), 800 * DAY, true),
+        ];
+        for (name, age, _) in &files {
+            let file = std::fs::File::create(bin.join(name)).expect("made");
+            file.set_modified(SystemTime::now() - *age).expect("set");
+        }
+        let removed = remove_unused(&LocalRemote, home.path()).await;
+        assert_eq!(removed.expect("there is a find"), 2);
+        for (name, _, stays) in &files {
+            assert_eq!(bin.join(name).exists(), *stays, "{name}");
+        }
+    }
 }

@@ -30,16 +30,26 @@ const MACHINES: [(&str, &str, u16); 8] = [
 /// If it does not say.
 pub async fn ask(remote: &dyn Remote) -> Result<String> {
     let output = remote.exec(Command::new(["uname", "-m"])).await?;
-    let host = remote.name();
-    let word = String::from_utf8_lossy(output.stdout.trim_ascii()).into_owned();
+    let word = match output.exit {
+        Exit::Code(0) => String::from_utf8_lossy(output.stdout.trim_ascii()),
+        _ => "".into(),
+    };
+    told(remote.name(), &word)
+}
+
+/// What a host has called its kind of processor, if that can be one.
+///
+/// # Errors
+/// If it cannot.
+pub fn told(host: &str, word: &str) -> Result<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if output.exit != Exit::Code(0) || word.is_empty() || word.len() > WORD_BYTES_MAX {
+    if word.is_empty() || word.len() > WORD_BYTES_MAX {
         bail!("host {host} does not say what it is: `uname -m` gives nothing usable");
     }
     if !word.chars().all(is_word) {
         bail!("host {host} does not say what it is: `uname -m` gives no word");
     }
-    Ok(word)
+    Ok(word.to_owned())
 }
 
 /// The target that programs for such a host are built for.
@@ -198,6 +208,15 @@ mod tests {
             found("riscv64").expect("good"),
             Some(dir.path().join("left"))
         );
+    }
+
+    #[test]
+    fn a_host_calls_itself_by_a_word_or_is_refused() {
+        assert_eq!(told("a", "x86_64").expect("a word"), "x86_64");
+        for odd in ["", "../x86", "x86 64", &"x".repeat(33)] {
+            let refused = told("a", odd).expect_err(odd).to_string();
+            assert!(refused.contains("host a does not say what it is"), "{odd}");
+        }
     }
 
     #[test]

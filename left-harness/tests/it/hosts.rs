@@ -7,8 +7,6 @@ use left_harness::host::config::{Resolved, Target, resolve};
 use left_harness::host::remote::{Command, Exit, Remote, RemoteError};
 use left_harness::host::ssh::{Door, Ssh};
 use rustix::process::Signal;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
 use super::sshd::{Spec, Sshd};
 
@@ -180,52 +178,6 @@ async fn a_host_that_hangs_after_login_is_given_up_in_time() {
     let _ = std::fs::remove_file("/tmp/left-harness-never");
 }
 
-/// Carries bytes to `port` and back, each after `delay`.
-async fn slow(port: u16, delay: Duration) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("loopback is there");
-    let own = listener.local_addr().expect("it has an address").port();
-    tokio::spawn(async move {
-        while let Ok((near, _)) = listener.accept().await {
-            let far = TcpStream::connect(("127.0.0.1", port)).await;
-            let far = far.expect("the server listens");
-            let (near_in, near_out) = near.into_split();
-            let (far_in, far_out) = far.into_split();
-            tokio::spawn(late(near_in, far_out, delay));
-            tokio::spawn(late(far_in, near_out, delay));
-        }
-    });
-    own
-}
-
-async fn late(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    delay: Duration,
-) {
-    let (queue, mut queued) = tokio::sync::mpsc::channel(1024);
-    tokio::spawn(async move {
-        loop {
-            let mut bytes = vec![0; 64 << 10];
-            match from.read(&mut bytes).await {
-                Ok(length @ 1..) => bytes.truncate(length),
-                _ => return,
-            }
-            let due = tokio::time::Instant::now() + delay;
-            if queue.send((due, bytes)).await.is_err() {
-                return;
-            }
-        }
-    });
-    while let Some((due, bytes)) = queued.recv().await {
-        tokio::time::sleep_until(due).await;
-        if to.write_all(&bytes).await.is_err() {
-            return;
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_two_seconds_away_works_within_the_usual_deadlines() {
     let Some(sshd) = Sshd::openssh("a") else {
@@ -234,7 +186,7 @@ async fn a_host_two_seconds_away_works_within_the_usual_deadlines() {
     let mut far = resolved(&sshd).await;
     // Known under its own port; that it is reached by another one is the test's doing.
     far.key_alias = Some(format!("[127.0.0.1]:{}", sshd.port));
-    far.port = slow(sshd.port, Duration::from_secs(1)).await;
+    far.port = super::far::far(sshd.port, Duration::from_secs(1)).await;
     let door = Door::from_resolved("a", &far).expect("known_hosts can be read");
     let ssh = Ssh::connect(door)
         .await
@@ -252,5 +204,26 @@ async fn a_host_two_seconds_away_works_within_the_usual_deadlines() {
             .await
             .is_ok_and(|read| read == much)
     );
+    ssh.close().await;
+}
+
+/// dropbear before 2025 closes a channel that is only just open when a program of another
+/// one ends in the same moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_that_end_while_others_begin_do_not_disturb_one_another() {
+    let Some(sshd) = Sshd::dropbear("a") else {
+        return;
+    };
+    let ssh = connect(&resolved(&sshd).await, LONG).await;
+    for round in 0..50 {
+        let one = || ssh.exec(Command::new(["true"]));
+        let (a, b, c, d, seen) =
+            tokio::join!(one(), one(), one(), one(), ssh.stat(Path::new("/tmp")));
+        for ran in [a, b, c, d] {
+            let ran = ran.unwrap_or_else(|error| panic!("round {round}: {error}\n{}", sshd.log()));
+            assert_eq!(ran.exit, Exit::Code(0));
+        }
+        seen.expect("it is seen");
+    }
     ssh.close().await;
 }

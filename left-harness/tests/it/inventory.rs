@@ -1,6 +1,10 @@
 //! The user's own hosts: two real SSH servers, named in a file.
 
+mod busybox;
 mod crashed;
+mod far;
+mod full;
+mod hangs;
 mod refused;
 mod seen;
 mod standing;

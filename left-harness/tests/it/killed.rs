@@ -14,6 +14,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::bench::{Bench, processes_of_run};
 use crate::ledger::{independent, run_of};
+use crate::sshd::Sshd;
 
 /// A kill in the middle, a restart, and a quiet time: everything that a run has on its
 /// hosts, in a few seconds.
@@ -35,11 +36,17 @@ rate = "4MiB/s"
 trees = "identical"
 "#;
 
+/// The variable that says how many moments there are to be.
+const KILLS: &str = "LEFT_HARNESS_KILLS";
+
 /// About as long as such a run takes, on a machine that is not idle.
 const MOMENT_MAX: Duration = Duration::from_secs(8);
 
 /// Every lease has lapsed by then, with what it takes to act on it.
 const LAPSED: Duration = Duration::from_secs(15);
+
+/// A transfer that was interrupted is nobody's by then.
+const STANDS_STILL: Duration = Duration::from_secs(125);
 
 /// As many at once: most of the time is spent waiting.
 const AT_ONCE: usize = 4;
@@ -52,6 +59,13 @@ pub struct LabUnderTest {
     pub folders: Vec<PathBuf>,
     /// What takes away what no lease does: `["lab", "down"]`; empty if nothing is to.
     pub down: Vec<String>,
+    /// Servers that are its hosts, for as long as it is there.
+    pub servers: Vec<Sshd>,
+}
+
+/// How many moments there are to be, unless somebody has said.
+pub fn kills(usually: usize) -> usize {
+    std::env::var(KILLS).map_or(usually, |kills| kills.parse().expect("a number of kills"))
 }
 
 /// Kills the harness at so many moments in labs of this kind, and fails if anything of
@@ -125,27 +139,55 @@ fn what_is_left(
     let begun = Instant::now();
     if !here.down.is_empty() {
         std::thread::sleep(LAPSED);
-        let args: Vec<&str> = here.down.iter().map(String::as_str).collect();
-        let mut down = bench.command(&args);
-        let output = down
-            .stdin(Stdio::null())
-            .output()
-            .expect("the harness starts");
-        if !output.status.success() {
-            let why = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(format!("{:?} fails: {why}", here.down));
-        }
+        take_down(&bench, &here)?;
     }
     loop {
         let left = left_of(&run, &bench, &here);
         if left.is_empty() {
-            return Ok(());
+            break;
         }
         if begun.elapsed() > LAPSED + Duration::from_secs(1) {
-            return Err(format!("run {run} at {at}: {left}"));
+            let servers: String = here.servers.iter().map(Sshd::log).collect();
+            return Err(format!("run {run} at {at}: {left}\n{servers}"));
         }
         std::thread::sleep(Duration::from_millis(250));
     }
+    let is_patient = std::env::var_os(KILLS).is_some();
+    if !is_patient || here.down.is_empty() || parts_of_programs(&here).is_empty() {
+        return Ok(());
+    }
+    // Somebody may still be sending them, until they have stood still for long: two
+    // minutes that only whoever asks for many kills wants to wait.
+    std::thread::sleep(STANDS_STILL.saturating_sub(begun.elapsed()));
+    take_down(&bench, &here)?;
+    match parts_of_programs(&here) {
+        none if none.is_empty() => Ok(()),
+        parts => Err(format!("run {run} at {at}: {parts:?}")),
+    }
+}
+
+fn take_down(bench: &Bench, lab: &LabUnderTest) -> Result<(), String> {
+    let args: Vec<&str> = lab.down.iter().map(String::as_str).collect();
+    let mut down = bench.command(&args);
+    let output = down.stdin(Stdio::null()).output();
+    let output = output.expect("the harness starts");
+    match output.status.success() {
+        true => Ok(()),
+        false => {
+            let why = String::from_utf8_lossy(&output.stderr).into_owned();
+            Err(format!("{:?} fails: {why}", lab.down))
+        }
+    }
+}
+
+/// What interrupted transfers of programs have left on the hosts.
+fn parts_of_programs(lab: &LabUnderTest) -> Vec<PathBuf> {
+    let bins = lab.folders.iter().map(|folder| folder.join("bin"));
+    let entries = bins.filter_map(|bin| std::fs::read_dir(bin).ok());
+    let paths = entries.flatten().flatten().map(|entry| entry.path());
+    paths
+        .filter(|path| path.to_string_lossy().contains(".tmp-"))
+        .collect()
 }
 
 fn left_of(run: &str, bench: &Bench, lab: &LabUnderTest) -> String {
@@ -165,12 +207,10 @@ fn left_of(run: &str, bench: &Bench, lab: &LabUnderTest) -> String {
 
 #[test]
 fn a_harness_killed_at_random_moments_in_the_local_lab_leaves_nothing() {
-    let kills = std::env::var("LEFT_HARNESS_KILLS").map_or(4, |kills| {
-        kills.parse().expect("LEFT_HARNESS_KILLS is a number")
-    });
-    leaves_nothing_when_killed(kills, |bench| LabUnderTest {
+    leaves_nothing_when_killed(kills(4), |bench| LabUnderTest {
         args: ["--lab-dir", "lab"].map(str::to_owned).into(),
         folders: vec![bench.path("lab")],
         down: Vec::new(),
+        servers: Vec::new(),
     });
 }

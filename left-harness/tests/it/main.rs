@@ -5,6 +5,7 @@ mod bench;
 mod blame;
 mod doors;
 mod expectations;
+mod far;
 mod hosts;
 mod interrupted;
 mod inventory;

@@ -3,7 +3,7 @@
 use left_harness::lab::netns;
 
 use crate::bench::{Bench, scenarios};
-use crate::killed::{LabUnderTest, leaves_nothing_when_killed};
+use crate::killed::{LabUnderTest, kills, leaves_nothing_when_killed};
 
 /// What no lab of streams and folders can carry: loss, and a disk for the share alone.
 const LOSSY: &str = r#"
@@ -79,9 +79,7 @@ fn a_killed_harness_leaves_nothing() {
     if !is_possible() {
         return;
     }
-    let kills = std::env::var("LEFT_HARNESS_KILLS").ok();
-    let kills = kills.map_or(3, |kills| kills.parse().expect("a number"));
-    leaves_nothing_when_killed(kills, |bench| LabUnderTest {
+    leaves_nothing_when_killed(kills(3), |bench| LabUnderTest {
         args: ["--lab", "netns", "--lab-dir", "lab"]
             .map(str::to_owned)
             .into(),
@@ -89,5 +87,6 @@ fn a_killed_harness_leaves_nothing() {
         down: ["lab", "down", "--lab", "netns", "--lab-dir", "lab"]
             .map(str::to_owned)
             .into(),
+        servers: Vec::new(),
     });
 }

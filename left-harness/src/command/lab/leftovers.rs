@@ -16,6 +16,7 @@ use crate::lab::strays::{self, Stray};
 use crate::lab::{Ground, Source};
 use crate::run::leftovers::{self, Found, State};
 use crate::sut::build::PROBE;
+use crate::sut::deploy;
 use crate::teardown::Teardown;
 
 /// All that is on one host.
@@ -193,6 +194,23 @@ async fn remove(host: Result<Host>) -> Result<usize> {
             found.dir.display()
         ));
         count += 1;
+    }
+    let ground = &host.ground;
+    // A harness may have been killed while it sent the very first program.
+    if ground
+        .remote
+        .stat(&ground.home.join("bin"))
+        .await?
+        .is_some()
+    {
+        let removed = deploy::remove_unused(&*ground.remote, &ground.home).await?;
+        if removed > 0 {
+            let host = ground.remote.name();
+            say(&format!(
+                "host {host}: removed {removed} programs that nobody uses"
+            ));
+        }
+        count += removed;
     }
     Ok(count)
 }

@@ -104,7 +104,7 @@ impl Guarded {
                 doing: "guard".into(),
                 why,
             }),
-            other => Err(lost(&self.host, "healing", format!("{other:?}"))),
+            end => Err(self.unexpected(end, "removing what is guarded")),
         }
     }
 
@@ -113,8 +113,16 @@ impl Guarded {
         let _ = self.order("dismiss\n").await;
         match self.end("dismissing a guard").await? {
             Some(End::Dismissed) => Ok(()),
-            other => Err(lost(&self.host, "dismissing a guard", format!("{other:?}"))),
+            end => Err(self.unexpected(end, "dismissing a guard")),
         }
+    }
+
+    fn unexpected(&self, end: Option<End>, doing: &str) -> ProbeError {
+        let why = match end {
+            Some(End::Lost(why)) => why,
+            other => format!("unexpected end {other:?}"),
+        };
+        lost(&self.host, doing, why)
     }
 
     async fn order(&self, order: &str) -> Result<(), ProbeError> {

@@ -282,6 +282,15 @@ pub(super) fn late(host: &str, doing: &str, within: Duration) -> ProbeError {
     })
 }
 
+/// What is told of a conversation that broke off, for somebody who says himself what was
+/// lost and where.
+pub(super) fn why_lost(error: &ProbeError) -> String {
+    match error {
+        ProbeError::Remote(RemoteError::Lost { why, .. }) => why.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// Reads all that a daemon says, until it ends. The task ends with the channel,
 /// which closes when the last sender of orders is dropped.
 pub(super) fn listen(mut talk: Conversation) -> (mpsc::Sender<Vec<u8>>, watch::Receiver<State>) {
@@ -293,7 +302,7 @@ pub(super) fn listen(mut talk: Conversation) -> (mpsc::Sender<Vec<u8>>, watch::R
             let end = match talk.line().await {
                 Ok(Some(line)) => hear(&tell, line),
                 Ok(None) => Some(End::Lost("it ended without a word".into())),
-                Err(error) => Some(End::Lost(error.to_string())),
+                Err(error) => Some(End::Lost(why_lost(&error))),
             };
             if let Some(end) = end {
                 tell.send_modify(|state| state.end = Some(end));

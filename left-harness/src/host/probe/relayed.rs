@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::ProbeError;
 use super::answer::Line;
 use super::conversation::Conversation;
-use super::held::{late, lost};
+use super::held::{late, lost, why_lost};
 use crate::link::Hold;
 
 /// Several times in a lease.
@@ -315,7 +315,7 @@ async fn listen(mut talk: Conversation, heard: Arc<Heard>, end: watch::Sender<Op
                 }
             }
             Ok(None) => break "the relay has ended".into(),
-            Err(error) => break error.to_string(),
+            Err(error) => break why_lost(&error),
         }
     };
     end.send_replace(Some(why));

@@ -4,14 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use russh::ChannelMsg;
 use russh_sftp::client::error::Error;
 use russh_sftp::client::{Config, RawSftpSession};
 use russh_sftp::protocol::{Packet, Status, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::host::remote::RemoteError;
-use crate::host::ssh::Link;
+use crate::host::ssh::{Link, Purpose};
 
 /// One read or write with OpenSSH's server, whose messages are up to 256 KiB.
 const BLOCK_BYTES: usize = 255 << 10;
@@ -76,7 +75,10 @@ impl Channel {
         }
         let folder = if folder.is_empty() { "." } else { folder };
         let space = self.session.statvfs(folder).await;
-        space.is_ok_and(|space| space.blocks_avail == 0)
+        // Some file systems have no number of files that they could run out of.
+        space.is_ok_and(|space| {
+            space.blocks_avail == 0 || (space.inodes > 0 && space.inodes_avail == 0)
+        })
     }
 }
 
@@ -85,21 +87,9 @@ pub(super) async fn open(link: &Arc<Link>, doing: &str) -> Result<Channel, Remot
     let Ok(permit) = link.sessions.clone().acquire_owned().await else {
         return Err(link.lost(doing).await);
     };
-    let mut channel = link.open_session(doing).await?;
-    if channel.request_subsystem(true, "sftp").await.is_err() {
-        return Err(link.lost(doing).await);
-    }
-    loop {
-        match channel.wait().await {
-            Some(ChannelMsg::Success) => break,
-            Some(ChannelMsg::Failure) => {
-                let _ = channel.close().await;
-                return Err(no_server(link, doing, "the host has no sftp subsystem"));
-            }
-            Some(_) => {}
-            None => return Err(link.lost(doing).await),
-        }
-    }
+    let Some(channel) = link.open(Purpose::Files, doing).await? else {
+        return Err(no_server(link, doing, "the host has no sftp subsystem"));
+    };
     let config = Config {
         request_timeout_secs: FORGET.as_secs(),
         ..Config::default()

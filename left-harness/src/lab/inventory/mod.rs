@@ -18,6 +18,7 @@ mod client;
 pub use client::entrance;
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use self::file::{Entered, Hosts};
 use super::facts::{self, Limits};
 use super::needs::Need;
 use super::{Ground, Host, Lab, Probes, registry};
+use crate::host::probe::Probe;
 use crate::link::{RelayEnd, RelayLink};
 use crate::scenario::{HostSpec, LinkSpec, Scenario};
 use crate::sut::deploy::deploy_probe;
@@ -126,24 +128,16 @@ pub async fn up(
         (Err(alone), _) | (_, Err(alone)) => return Err(alone),
     };
 
-    let mut ends = Vec::new();
-    let mut notes = Vec::new();
-    for ready in &ready {
-        notes.extend(ready.notes.iter().cloned());
-        let remote = &ready.connected.remote;
-        let probe = probes.probe(&machine::ask(&**remote).await?).await?;
-        let (there, _) = deploy_probe(remote, &ready.home, &probe, &|_, _, _| {}).await?;
-        ends.push(RelayEnd {
-            name: remote.name().to_owned(),
-            probe: there,
-            data: ready.data,
-            data_port: ready.data_port,
-        });
-    }
-    let ends: [RelayEnd; 2] = match ends.try_into() {
-        Ok(ends) => ends,
-        Err(_) => bail!("the inventory lab carries two hosts"),
+    let [one, other] = &ready;
+    let probes = tokio::try_join!(deployed(one, probes), deployed(other, probes))?;
+    let probes = [probes.0, probes.1];
+    let end = |ready: &Ready, probe: &Probe| RelayEnd {
+        name: ready.connected.remote.name().to_owned(),
+        probe: probe.clone(),
+        data: ready.data,
+        data_port: ready.data_port,
     };
+    let ends = [end(one, &probes[0]), end(other, &probes[1])];
     let relayed = RelayLink::up(ends, link, teardown).await;
     let (link, addresses) = relayed.with_context(|| {
         format!(
@@ -155,13 +149,16 @@ pub async fn up(
     let client = |(spec, entered): (&HostSpec, &Entered)| entrance(&spec.name, entered);
     let clients: Result<Vec<_>> = hosts.iter().zip([a, b]).map(client).collect();
     let told = clients.and_then(|clients| entrances.tell(&clients));
-    notes.extend(registry::closed(told));
     let mut up = Vec::new();
-    for (ready, (listen, peer)) in ready.into_iter().zip(addresses) {
+    let mut notes: Vec<String> = registry::closed(told).into_iter().collect();
+    for ((ready, probe), (listen, peer)) in ready.into_iter().zip(probes).zip(addresses) {
+        notes.extend(ready.notes);
         up.push(Host {
             name: ready.connected.remote.name().to_owned(),
             remote: ready.connected.remote,
             home: ready.home,
+            machine: ready.machine,
+            probe: Some(probe),
             disk: None,
             listen,
             peer,
@@ -174,6 +171,14 @@ pub async fn up(
         link: Arc::new(link),
         notes,
     })
+}
+
+/// The probe on a host, brought there if it must be.
+async fn deployed(ready: &Ready, probes: &dyn Probes) -> Result<Probe> {
+    let probe = probes.probe(&ready.machine).await?;
+    let remote = &ready.connected.remote;
+    let (there, _) = deploy_probe(remote, &ready.home, &probe, &|_, _, _| {}).await?;
+    Ok(there)
 }
 
 /// Connects to all hosts of the file, without a link between them.
@@ -198,7 +203,9 @@ pub struct Ready {
     /// The connection.
     pub connected: Connected,
     /// The harness's folder there.
-    pub home: std::path::PathBuf,
+    pub home: PathBuf,
+    /// What it is, by `uname -m`.
+    machine: String,
     data: IpAddr,
     data_port: Option<u16>,
     /// What the user should know of it.
@@ -213,11 +220,12 @@ pub async fn ready(name: &str, entered: &Entered, hosts: &Hosts) -> Result<Ready
     let getting_ready = async {
         let connected = connect::connect(name, entered).await?;
         match checked(name, entered, hosts, &connected).await {
-            Ok((home, data, notes)) => Ok(Ready {
-                home,
-                data,
+            Ok(checked) => Ok(Ready {
+                home: checked.home,
+                machine: checked.machine,
+                data: checked.data,
                 data_port: entered.data_port,
-                notes,
+                notes: checked.notes,
                 connected,
             }),
             Err(error) => {
@@ -236,14 +244,26 @@ pub async fn ready(name: &str, entered: &Entered, hosts: &Hosts) -> Result<Ready
     }
 }
 
+/// What a host turned out to be.
+struct Checked {
+    home: PathBuf,
+    machine: String,
+    data: IpAddr,
+    notes: Vec<String>,
+}
+
 async fn checked(
     name: &str,
     entered: &Entered,
     hosts: &Hosts,
     connected: &Connected,
-) -> Result<(std::path::PathBuf, IpAddr, Vec<String>)> {
+) -> Result<Checked> {
     let remote = &*connected.remote;
-    let facts = facts::ask(remote, &entered.folder).await?;
+    // Only so that the file channel is open by the time it is needed: whether it can be
+    // is told there.
+    let root = Path::new("/");
+    let (facts, _) = tokio::join!(facts::ask(remote, &entered.folder), remote.stat(root));
+    let facts = facts?;
     let home = folder::ours(remote, &facts, hosts).await?;
     let judged = facts.judge(limits(entered));
     let missing = judged.missing();
@@ -261,7 +281,12 @@ async fn checked(
             .filter_map(|clock| clock.missing())
             .map(|trouble| format!("host {name}: {trouble}")),
     );
-    Ok((home, data, notes))
+    Ok(Checked {
+        home,
+        machine: machine::told(name, facts.get("arch").unwrap_or_default())?,
+        data,
+        notes,
+    })
 }
 
 /// What the user has said of a host.

@@ -33,7 +33,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use self::gate::Dial;
 use self::message::{Account, HostOrder, Order, Reply, Wish};
 use super::needs::{Hurt, Need};
-use super::{Host, Lab, places, registry};
+use super::{HERE, Host, Lab, places, registry};
 use crate::host::client_config::ClientHost;
 use crate::host::keys::{self, PrivateKey};
 use crate::host::remote::Remote;
@@ -181,6 +181,8 @@ pub async fn up(
             name: spec.name.clone(),
             remote,
             home: PathBuf::from(host::HOME),
+            machine: HERE.into(),
+            probe: None,
             disk: spec.share_bytes.map(|_| PathBuf::from(host::DISK)),
             listen: SocketAddr::new(address(index).into(), PORT),
             peer: SocketAddr::new(address(1 - index).into(), PORT),

@@ -11,7 +11,6 @@ const DEATH_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Pids are used again; together with the start time and the boot they are not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Process {
     /// Its number.
     pub pid: u32,

@@ -167,3 +167,18 @@ fn a_file_that_is_no_entry_is_named() {
         );
     }
 }
+
+#[test]
+fn what_a_newer_build_says_of_a_lab_is_passed_over() {
+    let bench = Bench::new();
+    let _registered = bench.register(Some(std::process::id()));
+    let entry = bench.only();
+    let file = bench.labs().join(format!("{}.json", entry.id));
+    let mut newer: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&file).expect("read")).expect("it is JSON");
+    for place in ["", "/harness", "/init", "/homes/0"] {
+        newer.pointer_mut(place).expect("there")["mood"] = "good".into();
+    }
+    std::fs::write(&file, newer.to_string()).expect("written");
+    assert_eq!(bench.only(), entry);
+}

@@ -2,8 +2,10 @@
 
 use std::process::{Command, Stdio};
 
-use super::Inventory;
+use super::{Inventory, busybox};
 use crate::bench::{processes_of_run, wait_until};
+use crate::killed::{LabUnderTest, kills, leaves_nothing_when_killed};
+use crate::sshd::Sshd;
 
 const LONG: &str = r#"
 about = "A file that takes long."
@@ -52,6 +54,35 @@ fn a_killed_harness_leaves_nothing_once_the_leases_are_over() {
                 && relays_of(&inventory) == 0
         });
     }
+}
+
+#[test]
+fn a_harness_killed_at_random_moments_leaves_nothing_on_hosts_of_either_kind() {
+    let Some(gate) = Sshd::openssh("gate") else {
+        return;
+    };
+    if Sshd::dropbear("two").is_none() {
+        return;
+    }
+    leaves_nothing_when_killed(kills(3), |bench| {
+        let here = "it was here a moment ago";
+        let servers = [Sshd::openssh("one"), Sshd::dropbear("two")].map(|sshd| sshd.expect(here));
+        let [a, b] = &servers;
+        busybox::name_them(bench, &gate, a, b);
+        let hosts = ["--hosts", "hosts.toml"].map(str::to_owned);
+        let adopted = bench
+            .command(&["lab", "adopt", &hosts[0], &hosts[1]])
+            .output();
+        let adopted = bench.ran(adopted.expect("the harness starts"));
+        assert_eq!(adopted.code, 0, "{}", adopted.all());
+        let down = ["lab", "down"].map(str::to_owned).into_iter();
+        LabUnderTest {
+            folders: servers.each_ref().map(Inventory::folder).into(),
+            down: down.chain(hosts.clone()).collect(),
+            args: hosts.into(),
+            servers: servers.into(),
+        }
+    });
 }
 
 /// Probes that still run from the hosts' folders.

@@ -28,6 +28,8 @@ done
 mount -t proc proc "$root/proc"
 # A disk that is soon full, for whoever wants one.
 mount -t tmpfs -o size=1m,mode=1777 small "$root/small"
+# And one that looks large, but has room for few files.
+mount -t tmpfs -o size=4g,nr_inodes=60,mode=1777 few "$root/few"
 exec unshare --user --map-user="$ID" --map-group="$ID" --root="$root" --wd=/ \
     env -i PATH=/usr/bin:/bin "$@"
 "#;
@@ -119,7 +121,7 @@ fn furnish(root: &Path, authorized: &str) {
     let home = format!("home/{USER}");
     let ssh = format!("{home}/.ssh");
     for folder in [
-        "bin", "dev", "etc", "proc", "run", "small", "tmp", "usr/sbin", "var/log", &ssh,
+        "bin", "dev", "etc", "few", "proc", "run", "small", "tmp", "usr/sbin", "var/log", &ssh,
     ] {
         std::fs::create_dir_all(root.join(folder)).expect("a folder can be made");
     }
