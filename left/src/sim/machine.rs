@@ -165,8 +165,9 @@ impl Machine {
     }
 
     /// The process cannot open what is at `path` any more.
-    pub(crate) fn deny(&self, path: &str) {
-        self.lock().faults.denied.insert(path.into());
+    pub(crate) fn deny(&self, path: impl AsRef<[u8]>) {
+        let path = path.as_ref().to_vec();
+        self.lock().faults.denied.insert(path);
     }
 
     /// Time passes.
