@@ -42,6 +42,7 @@ pub struct Reporter {
     problems: Mutex<BTreeMap<String, String>>,
     held: Mutex<Option<Held>>,
     changed: AtomicBool,
+    is_silent: bool,
     /// Bytes of content received since the start.
     pub received_bytes: AtomicU64,
     /// Bytes of content sent since the start.
@@ -51,21 +52,35 @@ pub struct Reporter {
 impl Reporter {
     /// Reports to stderr and, if given, to a file of events.
     pub fn new(events: Option<File>) -> Self {
-        let reporter = Self {
+        let reporter = Self::unheard(events, false);
+        reporter.update(|_| {});
+        reporter
+    }
+
+    /// Reports to nobody, for simulations.
+    #[cfg(test)]
+    pub(crate) fn silent() -> Self {
+        Self::unheard(None, true)
+    }
+
+    fn unheard(events: Option<File>, is_silent: bool) -> Self {
+        Self {
             events: Mutex::new(events),
+            is_silent,
             activity: Mutex::default(),
             problems: Mutex::default(),
             held: Mutex::default(),
             changed: AtomicBool::new(true),
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
-        };
-        reporter.update(|_| {});
-        reporter
+        }
     }
 
     /// One line for a person.
     pub fn log(&self, text: &str) {
+        if self.is_silent {
+            return;
+        }
         // A closed stderr must not end the daemon.
         let _ = writeln!(
             std::io::stderr(),

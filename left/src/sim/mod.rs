@@ -35,7 +35,10 @@ mod index;
 mod inode;
 mod machine;
 mod names;
+mod plan;
 mod rng;
+mod run;
+mod side;
 mod tree;
 mod user;
 
@@ -45,7 +48,9 @@ pub(crate) use fault::{DEAD, On};
 pub(crate) use index::open_index;
 pub(crate) use machine::{Config, DataLoss, Machine};
 pub(crate) use names::NameOrder;
+pub(crate) use rng::Rng;
 
 mod against_real;
 mod crash_tests;
+mod seeds;
 mod tests;

@@ -1,0 +1,174 @@
+//! What happens in a simulated run, as data: made from a seed, written by hand
+//! in a test, or what is left of a failing one when it was shrunk.
+
+use super::Rng;
+
+/// One of the two sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum At {
+    A,
+    B,
+}
+
+impl At {
+    pub(crate) const BOTH: [At; 2] = [At::A, At::B];
+
+    pub(crate) fn other(self) -> Self {
+        match self {
+            At::A => At::B,
+            At::B => At::A,
+        }
+    }
+}
+
+/// What a person does. A path is one of [`PATHS`], by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
+    /// A new content in place, of this many bytes.
+    Write(usize, u64),
+    /// Some bytes more.
+    Append(usize),
+    /// Half of it.
+    Truncate(usize),
+    /// As an editor saves: a new file over the old one.
+    Save(usize, u64),
+    /// A file or link.
+    Delete(usize),
+    /// With all that is in it.
+    DeleteTree(usize),
+    /// Over what has the new name.
+    Rename(usize, usize),
+    /// Both names stay.
+    Swap(usize, usize),
+    Mkdir(usize),
+    Rmdir(usize),
+    Symlink(usize),
+    /// To this mode.
+    Chmod(usize, u32),
+    /// To so many seconds since 1970.
+    Touch(usize, i64),
+}
+
+/// Where things happen: few names, so that they meet.
+pub(crate) const PATHS: [&str; 8] = ["a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "f"];
+
+/// One thing that happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A person does something, and has it made durable or not.
+    User(At, Op, bool),
+    /// The scanner looks at everything.
+    Scan(At),
+    /// So many messages arrive.
+    Deliver(At, usize),
+    /// So many contents arrive.
+    Fetch(At, usize),
+    /// The applier does what waits for it.
+    Apply(At),
+    /// The process dies at its change number so and so from now.
+    Kill(At, u64),
+    /// The power goes then; the seed says what is left.
+    PowerCut(At, u64, u64),
+    /// The process starts.
+    Start(At),
+    /// The connection goes.
+    Cut,
+    /// It comes back.
+    Connect,
+    /// Time passes, in milliseconds.
+    Wait(u64),
+    /// A person does something in the middle of the process' work, before its
+    /// call number so and so from now.
+    Intrude(At, u64, Op),
+    /// The disk of a side is full from now on, for this many bytes more.
+    Full(At, u64),
+    /// There is room again.
+    Room(At),
+}
+
+/// What can happen in a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    /// People work on both sides.
+    pub(crate) two_writers: bool,
+    /// Processes are killed, and the power goes.
+    pub(crate) crashes: bool,
+    /// Disks are full.
+    pub(crate) faults: bool,
+    /// Steps in all.
+    pub(crate) steps: usize,
+}
+
+impl Kind {
+    /// One of all kinds.
+    pub(crate) fn of(rng: &mut Rng) -> Self {
+        Self {
+            two_writers: rng.chance(2, 3),
+            crashes: rng.chance(1, 2),
+            faults: rng.chance(1, 4),
+            steps: 10 + rng.below(110) as usize,
+        }
+    }
+}
+
+/// The steps of a seed.
+pub(crate) fn plan(rng: &mut Rng, kind: Kind) -> Vec<Step> {
+    (0..kind.steps).map(|_| step(rng, kind)).collect()
+}
+
+fn step(rng: &mut Rng, kind: Kind) -> Step {
+    let at = *rng.pick(&At::BOTH);
+    match rng.below(100) {
+        0..22 => {
+            let at = if kind.two_writers { at } else { At::A };
+            Step::User(at, op(rng), rng.chance(1, 2))
+        }
+        22..40 => Step::Scan(at),
+        40..58 => Step::Deliver(at, 1 + rng.below(4) as usize),
+        58..68 => Step::Fetch(at, 1 + rng.below(3) as usize),
+        68..80 => Step::Apply(at),
+        80..84 => Step::Wait(1 + rng.below(400)),
+        84 => Step::Cut,
+        85..87 => Step::Connect,
+        87..91 if kind.crashes => match rng.chance(1, 2) {
+            true => Step::Kill(at, rng.below(60)),
+            false => Step::PowerCut(at, rng.below(60), rng.next()),
+        },
+        91..94 => Step::Start(at),
+        94..98 => {
+            let at = if kind.two_writers { at } else { At::A };
+            Step::Intrude(at, rng.below(60), op(rng))
+        }
+        98 if kind.faults => Step::Full(at, rng.below(8192)),
+        99 => Step::Room(at),
+        _ => Step::Wait(60),
+    }
+}
+
+fn op(rng: &mut Rng) -> Op {
+    let path = rng.below(PATHS.len() as u64) as usize;
+    let other = rng.below(PATHS.len() as u64) as usize;
+    match rng.below(26) {
+        0..5 => Op::Write(path, size(rng)),
+        5..7 => Op::Append(path),
+        7 => Op::Truncate(path),
+        8..12 => Op::Save(path, size(rng)),
+        12..15 => Op::Delete(path),
+        15 => Op::DeleteTree(path),
+        16..19 => Op::Rename(path, other),
+        19 => Op::Swap(path, other),
+        20..22 => Op::Mkdir(path),
+        22 => Op::Rmdir(path),
+        23 => Op::Symlink(path),
+        24 => Op::Chmod(path, *rng.pick(&[0o600, 0o644, 0o755])),
+        _ => Op::Touch(path, 1_000 + rng.below(5) as i64),
+    }
+}
+
+fn size(rng: &mut Rng) -> u64 {
+    match rng.below(6) {
+        0 => 0,
+        1 => 1 + rng.below(2000),
+        _ => 1 + rng.below(20),
+    }
+}

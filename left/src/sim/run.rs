@@ -1,0 +1,596 @@
+//! Two sides, a wire, and what must hold of them whatever happens.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::plan::{At, Op, PATHS, Step};
+use super::side::Process;
+use super::{Config, Item, Machine};
+use crate::engine::Event;
+use crate::entry::Mtime;
+use crate::index::IndexError;
+use crate::wire::message::Message;
+
+/// Rounds after the last step in which everything has to come to rest.
+const SETTLE_ROUNDS: usize = 400;
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Violation(pub(crate) String);
+
+type Checked<T = ()> = Result<T, Violation>;
+
+struct Side {
+    machine: Machine,
+    process: Option<Process>,
+    /// What is on its way to it.
+    inbox: VecDeque<Message>,
+    /// What a power cut will leave, if one is to come.
+    power_cut: Option<u64>,
+    /// Contents that people here wrote and nobody made durable.
+    unsynced: BTreeSet<String>,
+    /// People here did anything that they did not make durable.
+    dirty: bool,
+    starts: u64,
+}
+
+/// A run.
+pub(crate) struct Run {
+    sides: [Side; 2],
+    connected: bool,
+    last_session: u64,
+    /// Versions that somebody has to have in the end, by hash.
+    owed: BTreeMap<String, String>,
+    /// Whole contents that ever were, by hash.
+    known: BTreeSet<String>,
+    written: u64,
+    /// Everything is told on the way.
+    traces: bool,
+    /// Only people at A did anything.
+    one_writer: bool,
+    seed: u64,
+}
+
+impl Run {
+    pub(crate) fn new(seed: u64) -> Self {
+        let side = |number: u64| Side {
+            machine: Machine::new(seed ^ number, Config::default()),
+            process: None,
+            inbox: VecDeque::new(),
+            power_cut: None,
+            unsynced: BTreeSet::new(),
+            dirty: false,
+            starts: 0,
+        };
+        let mut run = Self {
+            sides: [side(1), side(2)],
+            connected: false,
+            last_session: 0,
+            owed: BTreeMap::new(),
+            known: BTreeSet::new(),
+            written: 0,
+            traces: std::env::var_os("LEFT_SIM_TRACE").is_some(),
+            one_writer: true,
+            seed,
+        };
+        run.known.insert(hash(b""));
+        run
+    }
+
+    /// Performs the steps, then lets everything come to rest, and checks it.
+    pub(crate) fn perform(mut self, steps: &[Step]) -> Checked {
+        for at in At::BOTH {
+            self.start(at)?;
+        }
+        self.connect()?;
+        for step in steps {
+            self.trace(|_| format!("{step:?}"));
+            self.step(*step)?;
+            self.check_whole(&format!("{step:?}"))?;
+        }
+        self.settle()
+    }
+
+    /// For whoever looks into one run.
+    fn trace(&self, what: impl FnOnce(&Self) -> String) {
+        if self.traces {
+            eprintln!("{}", what(self));
+        }
+    }
+
+    fn side(&mut self, at: At) -> &mut Side {
+        &mut self.sides[at as usize]
+    }
+
+    fn step(&mut self, step: Step) -> Checked {
+        match step {
+            Step::User(at, op, synced) => {
+                self.one_writer &= at == At::A;
+                self.user(at, op);
+                if synced {
+                    let side = self.side(at);
+                    side.machine.user().sync();
+                    side.unsynced.clear();
+                    side.dirty = false;
+                }
+                Ok(())
+            }
+            Step::Scan(at) => self.process(at, Process::scan),
+            Step::Apply(at) => self.process(at, Process::apply),
+            Step::Deliver(at, count) => self.deliver(at, count),
+            Step::Fetch(at, count) => (0..count).try_for_each(|_| self.fetch(at)),
+            Step::Kill(at, change) => {
+                let side = self.side(at);
+                if side.process.is_some() {
+                    side.power_cut = None;
+                    side.machine.crash_at(side.machine.changes() + change);
+                }
+                Ok(())
+            }
+            Step::PowerCut(at, change, seed) => {
+                let side = self.side(at);
+                if side.process.is_some() {
+                    side.power_cut = Some(seed);
+                    side.machine.crash_at(side.machine.changes() + change);
+                }
+                Ok(())
+            }
+            Step::Start(at) => self.start(at),
+            Step::Cut => self.cut(),
+            Step::Connect => self.connect(),
+            Step::Wait(millis) => self.wait(millis),
+            Step::Intrude(at, call, op) => {
+                self.one_writer &= at == At::A;
+                self.intrude(at, call, op);
+                Ok(())
+            }
+            Step::Full(at, bytes) => {
+                let machine = &self.side(at).machine;
+                let used = machine.used_bytes();
+                machine.configure(|config| config.capacity_bytes = Some(used + bytes));
+                Ok(())
+            }
+            Step::Room(at) => {
+                self.side(at).machine.heal();
+                Ok(())
+            }
+        }
+    }
+
+    fn start(&mut self, at: At) -> Checked {
+        if self.side(at).process.is_some() {
+            return Ok(());
+        }
+        self.side(at).starts += 1;
+        let fresh = (self.seed << 8) ^ ((at as u64 + 1) << 4) ^ (self.side(at).starts << 16);
+        let started = Process::start(&self.side(at).machine, fresh | 1 << 60);
+        match started {
+            Ok(process) => {
+                self.side(at).process = Some(process);
+                Ok(())
+            }
+            Err(error) => self.failed(at, error),
+        }
+    }
+
+    /// Has the process of a side do something; it may die of that.
+    fn process(
+        &mut self,
+        at: At,
+        work: impl FnOnce(&mut Process) -> Result<(), IndexError>,
+    ) -> Checked {
+        let Some(process) = self.side(at).process.as_mut() else {
+            return Ok(());
+        };
+        let done = work(process);
+        if let Err(error) = done {
+            return self.failed(at, error);
+        }
+        if self.side(at).machine.is_dead() {
+            return self.died(at);
+        }
+        self.carry(at)
+    }
+
+    /// Passes on what it says, and ends the connection when it hung up.
+    fn carry(&mut self, at: At) -> Checked {
+        let traces = self.traces;
+        let Some(process) = self.side(at).process.as_mut() else {
+            return Ok(());
+        };
+        let said = std::mem::take(&mut process.outbox);
+        let jobs: Vec<_> = process
+            .jobs
+            .iter()
+            .map(|job| (&job.path, job.how))
+            .collect();
+        if traces && (!said.is_empty() || !jobs.is_empty()) {
+            eprintln!("  {at:?} says {said:?}, has to do {jobs:?}");
+        }
+        let hung_up = std::mem::take(&mut process.hung_up);
+        if self.connected {
+            self.side(at.other()).inbox.extend(said);
+            if hung_up {
+                return self.cut();
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, at: At, error: IndexError) -> Checked {
+        if self.side(at).machine.is_dead() {
+            return self.died(at);
+        }
+        // The daemon begins again when there is room.
+        if error.is_lack_of_room() || error.is_of_the_moment() {
+            self.side(at).machine.kill();
+            self.side(at).power_cut = None;
+            return self.died(at);
+        }
+        Err(Violation(format!("{at:?}: {error}")))
+    }
+
+    fn died(&mut self, at: At) -> Checked {
+        self.side(at).process = None;
+        if let Some(seed) = self.side(at).power_cut.take() {
+            self.side(at).machine.crash(seed);
+            self.after_power_cut(at);
+        }
+        self.cut()
+    }
+
+    /// What people had not made durable may be gone, or torn.
+    fn after_power_cut(&mut self, at: At) {
+        let unsynced = std::mem::take(&mut self.side(at).unsynced);
+        if !std::mem::take(&mut self.side(at).dirty) {
+            return;
+        }
+        for version in &unsynced {
+            self.owed.remove(version);
+        }
+        // A rename that is gone brings back what it replaced; and what is torn is
+        // what the user's disk has made of it.
+        for (_, found) in files(&self.side(at).machine) {
+            self.known.insert(found);
+        }
+    }
+
+    fn cut(&mut self) -> Checked {
+        if !self.connected {
+            return Ok(());
+        }
+        self.connected = false;
+        for at in At::BOTH {
+            self.side(at).inbox.clear();
+            let Some(process) = self.side(at).process.as_mut() else {
+                continue;
+            };
+            process.fetches.clear();
+            process.outbox.clear();
+            let Some(session) = process.session.take() else {
+                continue;
+            };
+            self.process(at, |process| {
+                process.tell(vec![
+                    Event::SessionEnding { session },
+                    Event::SessionDown { session },
+                ])
+            })?;
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self) -> Checked {
+        if self.connected {
+            return Ok(());
+        }
+        let [a, b] = &self.sides;
+        let (Some(a), Some(b)) = (&a.process, &b.process) else {
+            return Ok(());
+        };
+        let (Ok(a_has), Ok(b_has)) = (a.have(), b.have()) else {
+            return Ok(());
+        };
+        let known = |process: &Process| (process.index.replica().0, process.index.epoch());
+        let (a_is, b_is) = (known(a), known(b));
+        self.connected = true;
+        self.last_session += 1;
+        let session = self.last_session;
+        for (at, peer, have) in [(At::A, b_is, b_has), (At::B, a_is, a_has)] {
+            self.process(at, |process| {
+                process.session = Some(session);
+                process.hung_up = false;
+                process.tell(vec![
+                    Event::SessionUp {
+                        session,
+                        peer_replica: peer.0,
+                        peer_epoch: peer.1,
+                        have,
+                    },
+                    Event::ReceiverUp { session },
+                ])
+            })?;
+            if !self.connected {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, at: At, count: usize) -> Checked {
+        for _ in 0..count {
+            if self.side(at).process.is_none() {
+                return Ok(());
+            }
+            let Some(message) = self.side(at).inbox.pop_front() else {
+                return Ok(());
+            };
+            self.process(at, |process| match process.session {
+                Some(session) => process.tell(vec![Event::Message { session, message }]),
+                None => Ok(()),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn fetch(&mut self, at: At) -> Checked {
+        let Some(process) = self.side(at).process.as_mut() else {
+            return Ok(());
+        };
+        let Some((session, job)) = process.fetches.pop_front() else {
+            return Ok(());
+        };
+        let sender = self.side(at.other()).process.as_ref();
+        let content = sender.and_then(|sender| sender.send(&job));
+        if self.side(at.other()).machine.is_dead() {
+            self.died(at.other())?;
+        }
+        if !self.connected {
+            return Ok(());
+        }
+        self.process(at, |process| process.receive(session, job, content))
+    }
+
+    fn wait(&mut self, millis: u64) -> Checked {
+        for at in At::BOTH {
+            self.side(at).machine.advance(Duration::from_millis(millis));
+            self.process(at, |process| process.tell(Vec::new()))?;
+        }
+        Ok(())
+    }
+
+    fn intrude(&mut self, at: At, _call: u64, op: Op) {
+        self.user(at, op);
+    }
+
+    /// What a person does, who sees what is there at that moment.
+    fn user(&mut self, at: At, op: Op) {
+        let machine = self.side(at).machine.clone();
+        let user = machine.user();
+        let before = files(&machine);
+        let at_path = |path: usize| before.get(PATHS[path]).cloned();
+        self.written += 1;
+        let text = |size: u64| {
+            let mut bytes = format!("{}:{:?}:", self.written, at).into_bytes();
+            bytes.resize(size.max(bytes.len() as u64) as usize, b'.');
+            match size {
+                0 => Vec::new(),
+                _ => bytes,
+            }
+        };
+        let done = match op {
+            Op::Write(path, size) => user.write(PATHS[path], &text(size)),
+            Op::Append(path) if at_path(path).is_some() => user.append(PATHS[path], &text(1)),
+            Op::Truncate(path) if at_path(path).is_some() => {
+                let len = user.read(PATHS[path]).map_or(0, |bytes| bytes.len());
+                user.truncate(PATHS[path], len as u64 / 2)
+            }
+            Op::Save(path, size) => {
+                // Not where the scanner would see it first.
+                let staged = user.write("~", &text(size));
+                let saved = staged.and_then(|()| user.rename("~", PATHS[path]));
+                if saved.is_err() {
+                    let _ = user.delete("~");
+                }
+                saved
+            }
+            Op::Delete(path) => user.delete(PATHS[path]),
+            Op::DeleteTree(path) => {
+                delete_tree(&machine, PATHS[path]);
+                Ok(())
+            }
+            Op::Rename(from, to) => user.rename(PATHS[from], PATHS[to]),
+            Op::Swap(from, to) => user.exchange(PATHS[from], PATHS[to]),
+            Op::Mkdir(path) => user.mkdir(PATHS[path]),
+            Op::Rmdir(path) => user.rmdir(PATHS[path]),
+            Op::Symlink(path) => user.symlink(PATHS[path], PATHS[path]),
+            Op::Chmod(path, mode) if at_path(path).is_some() => user.chmod(PATHS[path], mode),
+            Op::Touch(path, secs) if at_path(path).is_some() => {
+                user.touch(PATHS[path], Mtime { secs, nanos: 0 })
+            }
+            Op::Append(_) | Op::Truncate(_) | Op::Chmod(..) | Op::Touch(..) => Ok(()),
+        };
+        // A full disk may have taken half of it.
+        let after = files(&machine);
+        let _ = done;
+        let had: BTreeSet<_> = before.values().cloned().collect();
+        let has: BTreeSet<_> = after.values().cloned().collect();
+        for gone in had.difference(&has) {
+            // By somebody who had it.
+            self.owed.remove(gone);
+        }
+        for new in has.difference(&had) {
+            self.known.insert(new.clone());
+            self.owed.insert(new.clone(), format!("{op:?} at {at:?}"));
+            self.side(at).unsynced.insert(new.clone());
+        }
+        self.side(at).dirty = true;
+    }
+
+    /// No torn file is ever seen under a real name.
+    fn check_whole(&self, when: &str) -> Checked {
+        for at in At::BOTH {
+            for (path, found) in files(&self.sides[at as usize].machine) {
+                if !self.known.contains(&found) {
+                    return Err(Violation(format!("{path} at {at:?} is torn after {when}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All faults end, and everything comes to rest.
+    fn settle(mut self) -> Checked {
+        for at in At::BOTH {
+            let machine = &self.side(at).machine;
+            machine.heal();
+            machine.crash_at(u64::MAX);
+        }
+        let mut quiet = 0;
+        for _ in 0..SETTLE_ROUNDS {
+            self.wait(1_000)?;
+            for at in At::BOTH {
+                self.start(at)?;
+            }
+            self.connect()?;
+            let before = self.trees();
+            self.trace(|run| format!("round: {:?}", run.trees()));
+            let mut silent = true;
+            for at in At::BOTH {
+                self.process(at, Process::scan)?;
+            }
+            for _ in 0..4 {
+                for at in At::BOTH {
+                    silent &= self.side(at).inbox.is_empty();
+                    self.deliver(at, usize::MAX)?;
+                    while self.has_fetches(at) {
+                        silent = false;
+                        self.fetch(at)?;
+                    }
+                    self.process(at, Process::apply)?;
+                    self.process(at, Process::look_again)?;
+                    self.confirm(at)?;
+                    silent &= self.is_idle(at);
+                }
+            }
+            self.check_whole("settling")?;
+            quiet = match silent && self.connected && before == self.trees() {
+                true => quiet + 1,
+                false => 0,
+            };
+            if quiet == 5 {
+                return self.check_end();
+            }
+        }
+        let problems: Vec<_> = self
+            .sides
+            .iter()
+            .filter_map(|side| side.process.as_ref())
+            .map(Process::problems)
+            .collect();
+        Err(Violation(format!("it does not settle: {problems:?}")))
+    }
+
+    fn has_fetches(&self, at: At) -> bool {
+        let process = self.sides[at as usize].process.as_ref();
+        process.is_some_and(|process| !process.fetches.is_empty())
+    }
+
+    fn is_idle(&self, at: At) -> bool {
+        let process = self.sides[at as usize].process.as_ref();
+        process.is_some_and(Process::is_idle)
+    }
+
+    /// Whoever emptied a share means it.
+    fn confirm(&mut self, at: At) -> Checked {
+        self.process(at, |process| match process.held.take() {
+            Some(set) => process.tell(vec![Event::Confirmed { ask: 0, set }]),
+            None => Ok(()),
+        })
+    }
+
+    fn trees(&self) -> [BTreeMap<String, String>; 2] {
+        [0, 1].map(|at: usize| seen(&self.sides[at].machine))
+    }
+
+    fn check_end(&self) -> Checked {
+        let [a, b] = self.trees();
+        if a != b {
+            return Err(Violation(format!("the trees differ: {a:?} {b:?}")));
+        }
+        let there: BTreeSet<_> = files(&self.sides[0].machine).into_values().collect();
+        for (version, what) in &self.owed {
+            if !there.contains(version) {
+                return Err(Violation(format!("lost: {what}; there is {a:?}")));
+            }
+        }
+        if self.one_writer && a.keys().any(|path| path.contains("conflict")) {
+            return Err(Violation(format!("a conflict with nobody: {a:?}")));
+        }
+        for side in &self.sides {
+            let Some(process) = &side.process else {
+                continue;
+            };
+            let counts = process.index.counts();
+            let live = process.index.live();
+            if let (Ok((entries, wants)), Ok(live)) = (counts, live)
+                && (entries != live || wants != 0)
+            {
+                return Err(Violation(format!(
+                    "{} tombstones and {wants} wants are left",
+                    entries - live
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+/// The hashes of all files by path, without what is being saved.
+fn files(machine: &Machine) -> BTreeMap<String, String> {
+    let all = machine.tree().0.into_iter();
+    all.filter_map(|(path, item)| match item {
+        Item::File { hash, .. } => Some((path, hash)),
+        _ => None,
+    })
+    .collect()
+}
+
+/// What must be the same on both sides.
+fn seen(machine: &Machine) -> BTreeMap<String, String> {
+    let all = machine.tree().0.into_iter();
+    all.map(|(path, item)| {
+        let text = match item {
+            Item::File {
+                mode, mtime, hash, ..
+            } => format!(
+                "file {mode:o} {}.{:09} {}",
+                mtime.secs,
+                mtime.nanos,
+                &hash[..8]
+            ),
+            Item::Dir { mode, .. } => format!("dir {mode:o}"),
+            Item::Link { target } => format!("link {target}"),
+        };
+        (path, text)
+    })
+    .collect()
+}
+
+fn delete_tree(machine: &Machine, path: &str) {
+    let below = format!("{path}/");
+    let tree = machine.tree().0;
+    let user = machine.user();
+    for (name, item) in tree.iter().rev() {
+        if name == path || name.starts_with(&below) {
+            let _ = match item {
+                Item::Dir { .. } => user.rmdir(name),
+                _ => user.delete(name),
+            };
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! One side of a simulated run: a machine, and the program on it while it lives.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::{Machine, SimDisk, open_index};
+use crate::apply::{Job, apply};
+use crate::disk::{Content, Disk, Handle};
+use crate::engine::{Action, Engine, Event, News};
+use crate::entry::Body;
+use crate::events::Reporter;
+use crate::index::{Index, IndexError};
+use crate::part::{
+    open_part, remove_all_parts, remove_part, remove_small_parts, settle_intents, settle_removing,
+};
+use crate::scanner::Scanner;
+use crate::transfer::blocks::ListCache;
+use crate::transfer::receive::Missed;
+use crate::version::ReplicaId;
+use crate::wire::message::{Have, Message};
+
+/// The program while it lives.
+pub(crate) struct Process {
+    pub(crate) disk: Arc<SimDisk>,
+    pub(crate) index: Arc<Index>,
+    engine: Engine<Index>,
+    scanner: Scanner<SimDisk, Index>,
+    reporter: Arc<Reporter>,
+    /// Contents that are to be received, in which session.
+    pub(crate) fetches: VecDeque<(u64, Box<Job>)>,
+    /// What is to be changed on the disk.
+    pub(crate) jobs: Vec<Job>,
+    /// What is to be said.
+    pub(crate) outbox: Vec<Message>,
+    /// The session it is in.
+    pub(crate) session: Option<u64>,
+    /// It has hung up.
+    pub(crate) hung_up: bool,
+    /// It wants to look at the share soon.
+    look_again: bool,
+    /// A set of removals that it holds back.
+    pub(crate) held: Option<String>,
+}
+
+impl Process {
+    /// Starts as the daemon does.
+    pub(crate) fn start(machine: &Machine, fresh: u64) -> Result<Self, IndexError> {
+        let disk = Arc::new(machine.start().expect("the share opens"));
+        let reporter = Arc::new(Reporter::silent());
+        let index = Arc::new(open_index(&disk, (ReplicaId(fresh), fresh ^ 1))?);
+        settle_intents(&*disk, &*index, &reporter)?;
+        settle_removing(&*disk, &*index, &reporter, 0)?;
+        let scanner = Scanner::new(
+            disk.clone(),
+            index.clone(),
+            Arc::new(ListCache::default()),
+            reporter.clone(),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let engine = Engine::new(index.clone(), disk.now());
+        Ok(Self {
+            disk,
+            index,
+            engine,
+            scanner,
+            reporter,
+            fetches: VecDeque::new(),
+            jobs: Vec::new(),
+            outbox: Vec::new(),
+            session: None,
+            hung_up: false,
+            look_again: false,
+            held: None,
+        })
+    }
+
+    /// Tells the engine, and does at once what it wants done at once.
+    pub(crate) fn tell(&mut self, events: Vec<Event>) -> Result<(), IndexError> {
+        for action in self.engine.step(self.disk.now(), events)? {
+            match action {
+                Action::Say { session, message } if Some(session) == self.session => {
+                    self.outbox.push(message);
+                }
+                Action::Fetch { session, job } => self.fetches.push_back((session, job)),
+                Action::Apply(job) => self.jobs.push(*job),
+                Action::HangUp { session } if Some(session) == self.session => {
+                    self.hung_up = true;
+                }
+                Action::RemovePart(id) => remove_part(&*self.disk, id),
+                Action::RemoveSmallParts => remove_small_parts(&*self.disk, &*self.index)?,
+                Action::RemoveAllParts => remove_all_parts(&*self.disk, &*self.index)?,
+                Action::Tell(News::Held(held)) => self.held = held.map(|held| held.set),
+                Action::LookAgain => self.look_again = true,
+                Action::Say { .. }
+                | Action::HangUp { .. }
+                | Action::Answer { .. }
+                | Action::Tell(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything is looked at once.
+    pub(crate) fn scan(&mut self) -> Result<(), IndexError> {
+        let mut events = Vec::new();
+        self.scanner.scan(&mut |observations| {
+            events.push(Event::Observed(observations));
+            Ok(())
+        })?;
+        events.push(Event::Scanned);
+        self.tell(events)
+    }
+
+    /// As [`Process::scan`], if the engine has asked for it.
+    pub(crate) fn look_again(&mut self) -> Result<(), IndexError> {
+        match std::mem::take(&mut self.look_again) {
+            true => self.scan(),
+            false => Ok(()),
+        }
+    }
+
+    /// The applier does all that waits for it.
+    pub(crate) fn apply(&mut self) -> Result<(), IndexError> {
+        let jobs = std::mem::take(&mut self.jobs);
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let results = apply(&*self.disk, &*self.index, jobs);
+        self.tell(vec![Event::Applied(results)])
+    }
+
+    /// What the peer is told of how far its listing is known.
+    pub(crate) fn have(&self) -> Result<Have, IndexError> {
+        let heard = self.index.heard()?;
+        Ok(Have {
+            replica: heard.replica,
+            epoch: heard.epoch,
+            upto: heard.upto,
+        })
+    }
+
+    /// What it sends for a job of the peer, if it still has that.
+    pub(crate) fn send(&self, job: &Job) -> Option<Vec<u8>> {
+        let (id, size) = job.content()?;
+        let record = self.index.get(&job.path).ok()??;
+        if !matches!(record.entry.body, Body::File { id: known, .. } if known == id) {
+            return None;
+        }
+        let file = self.disk.open_file(&job.path).ok()?;
+        let same = |stat: crate::disk::Stat| {
+            let known = record.stamp.as_ref();
+            known.is_some_and(|known| known.same_file(&stat.stamp()))
+        };
+        if !same(file.stat().ok()?) {
+            return None;
+        }
+        let mut bytes = vec![0; size as usize];
+        let whole = file.read_whole_at(&mut bytes, 0).ok()?;
+        (whole && same(file.stat().ok()?)).then_some(bytes)
+    }
+
+    /// A content arrives, or does not.
+    pub(crate) fn receive(
+        &mut self,
+        session: u64,
+        job: Box<Job>,
+        content: Option<Vec<u8>>,
+    ) -> Result<(), IndexError> {
+        let result = match (content, job.part(), job.content()) {
+            (Some(bytes), Some(part), Some((id, _))) => {
+                if *blake3::hash(&bytes).as_bytes() != id.0 {
+                    Err(Missed::Unsound)
+                } else {
+                    let written = open_part(&*self.disk, part)
+                        .and_then(|part| Ok(part.write_whole_at(&bytes, 0)?));
+                    written.map_err(Missed::Disk)
+                }
+            }
+            _ => Err(Missed::Superseded),
+        };
+        self.tell(vec![Event::Fetched {
+            session,
+            job,
+            result,
+        }])
+    }
+
+    /// Whether it waits for nothing but the others.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.fetches.is_empty() && self.jobs.is_empty() && self.engine.wakes_at().is_none()
+    }
+
+    /// What stands in the way, for the report of a failure.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.reporter.problems()
+    }
+}
