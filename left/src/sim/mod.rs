@@ -31,6 +31,7 @@ mod data;
 mod disk;
 mod dump;
 mod fault;
+mod handle;
 mod index;
 mod inode;
 mod machine;

@@ -1,6 +1,7 @@
 //! The file system itself: inodes, their names, and what each call does to
 //! them, with the answers that Linux gives.
 
+mod keep;
 mod rename;
 
 use std::collections::BTreeMap;
@@ -99,54 +100,6 @@ impl FileSystem {
             self.forget_unreachable(id);
         }
         id
-    }
-
-    /// Frees what neither a name nor a handle nor a power cut can bring back.
-    fn forget_unreachable(&mut self, but: Id) {
-        let mut kept: std::collections::BTreeSet<Id> = self.log.mentioned().collect();
-        kept.extend([ROOT, but]);
-        for (id, inode) in &self.inodes {
-            if inode.open > 0 {
-                kept.insert(*id);
-            }
-            kept.extend(inode.names.values().chain(inode.disk_names.values()));
-        }
-        let free = &mut self.free_inos;
-        self.inodes.retain(|id, inode| {
-            let keep = kept.contains(id);
-            if !keep {
-                free.push(inode.ino);
-            }
-            keep
-        });
-    }
-
-    /// After a power cut: who has which name, and who has none any more.
-    pub(super) fn count_links(&mut self) {
-        let mut links: BTreeMap<Id, (u64, Id)> = BTreeMap::new();
-        let mut todo = vec![ROOT];
-        links.insert(ROOT, (1, ROOT));
-        while let Some(id) = todo.pop() {
-            let below: Vec<Id> = self.get(id).names.values().copied().collect();
-            for child in below {
-                let known = links.entry(child).or_insert((0, id));
-                known.0 += 1;
-                if known.0 == 1 {
-                    todo.push(child);
-                }
-            }
-        }
-        let free = &mut self.free_inos;
-        self.inodes.retain(|id, inode| match links.get(id) {
-            Some((count, parent)) => {
-                (inode.links, inode.parent) = (*count, *parent);
-                true
-            }
-            None => {
-                free.push(inode.ino);
-                false
-            }
-        });
     }
 
     pub(super) fn get(&self, id: Id) -> &Inode {
@@ -417,37 +370,6 @@ impl FileSystem {
     pub(super) fn set_len(&mut self, id: Id, len: u64) {
         let now = self.timestamp();
         self.get_mut(id).change_data(DataChange::SetLen(len), now);
-    }
-
-    /// Makes a file's content durable, or a folder's names, and the metadata.
-    pub(super) fn sync(&mut self, id: Id) {
-        if self.config.lies_about_syncs {
-            return;
-        }
-        self.get_mut(id).sync();
-        if self.get(id).is_dir() {
-            self.log.sync(&mut self.inodes, id, self.config.name_order);
-        }
-    }
-
-    pub(super) fn sync_all(&mut self) {
-        if self.config.lies_about_syncs {
-            return;
-        }
-        self.log.sync_all(&mut self.inodes);
-        for inode in self.inodes.values_mut() {
-            inode.sync();
-        }
-    }
-
-    /// What a sync does that fails.
-    pub(super) fn fail_to_sync(&mut self, id: Id) {
-        let mut rng = self.rng.clone();
-        let inode = self.get_mut(id);
-        if !inode.is_dir() {
-            inode.fail_to_sync(&mut rng);
-        }
-        self.rng = rng;
     }
 
     pub(super) fn close(&mut self, id: Id) {
