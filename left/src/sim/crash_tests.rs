@@ -16,7 +16,7 @@ use crate::scanner::{Observation, ScanEnd, Scanner, Seen};
 use crate::trash::unix_seconds;
 use crate::version::{ReplicaId, VersionVector};
 
-const FRESH: (ReplicaId, u64) = (ReplicaId(1), 1);
+pub(super) const FRESH: (ReplicaId, u64) = (ReplicaId(1), 1);
 
 fn path(name: &str) -> RelPath {
     RelPath::parse(name.as_bytes()).unwrap()
@@ -44,7 +44,7 @@ fn file(bytes: &[u8], counter: u64) -> Entry {
 }
 
 /// Looks once, and takes what is seen as it is; answers what differed.
-fn look(disk: &Arc<SimDisk>, index: &Arc<Index>) -> Vec<String> {
+pub(super) fn look(disk: &Arc<SimDisk>, index: &Arc<Index>) -> Vec<String> {
     disk.machine().advance(Duration::from_secs(10));
     let mut scanner = Scanner::new(
         disk.clone(),
@@ -84,7 +84,7 @@ fn look(disk: &Arc<SimDisk>, index: &Arc<Index>) -> Vec<String> {
     differed
 }
 
-fn job(index: &Index, name: &str, target: Entry, how: How) -> Job {
+pub(super) fn job(index: &Index, name: &str, target: Entry, how: How) -> Job {
     Job {
         path: path(name),
         known: index.get(&path(name)).unwrap(),
@@ -97,7 +97,7 @@ fn job(index: &Index, name: &str, target: Entry, how: How) -> Job {
 }
 
 /// The content of a job as a receiver leaves it: complete, and not durable.
-fn receive(disk: &SimDisk, job: &Job, bytes: &[u8]) {
+pub(super) fn receive(disk: &SimDisk, job: &Job, bytes: &[u8]) {
     if let Some(id) = job.part() {
         let part = open_part(disk, id).unwrap();
         part.write_whole_at(bytes, 0).unwrap();
@@ -127,25 +127,25 @@ fn what_is_scanned_is_replaced_and_scanned_again() {
 }
 
 /// The two contents: of several sectors, so that they can be torn.
-const OLD: [u8; 1500] = [b'o'; 1500];
-const NEW: [u8; 1800] = [b'n'; 1800];
-const EDIT: [u8; 1500] = [b'e'; 1500];
+pub(super) const OLD: [u8; 1500] = [b'o'; 1500];
+pub(super) const NEW: [u8; 1800] = [b'n'; 1800];
+pub(super) const EDIT: [u8; 1500] = [b'e'; 1500];
 
 /// What a job is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Case {
-    how: How,
+pub(super) struct Case {
+    pub(super) how: How,
     /// There is a file at the path, which the index knows.
-    is_known: bool,
+    pub(super) is_known: bool,
     /// A user has changed it since.
-    is_edited: bool,
-    has_rename_flags: bool,
+    pub(super) is_edited: bool,
+    pub(super) has_rename_flags: bool,
 }
 
-const NAME: &str = "d/name";
+pub(super) const NAME: &str = "d/name";
 
 /// A machine, and how many changes the job needs if nothing goes wrong.
-fn prepared(case: Case) -> (Machine, Entry) {
+pub(super) fn prepared(case: Case) -> (Machine, Entry) {
     let machine = Machine::new(1, Config::default());
     machine.configure(|config| config.has_rename_flags = case.has_rename_flags);
     let user = machine.user();
@@ -179,7 +179,7 @@ fn prepared(case: Case) -> (Machine, Entry) {
 }
 
 /// All files in the share.
-fn files(machine: &Machine) -> Vec<(String, Vec<u8>)> {
+pub(super) fn files(machine: &Machine) -> Vec<(String, Vec<u8>)> {
     let paths = machine.tree().0.into_keys();
     let with_content = |path: String| {
         let bytes = machine.user().read(&path).ok()?;
@@ -189,7 +189,7 @@ fn files(machine: &Machine) -> Vec<(String, Vec<u8>)> {
 }
 
 /// No stamp has made the scanner pass over another content.
-fn assert_known(index: &Index, files: &[(String, Vec<u8>)]) {
+pub(super) fn assert_known(index: &Index, files: &[(String, Vec<u8>)]) {
     for (name, bytes) in files {
         let id = ContentId(*blake3::hash(bytes).as_bytes());
         let known = index.get(&path(name)).unwrap().unwrap().entry.body;
@@ -256,12 +256,12 @@ fn at_every_change(case: Case, check: impl Fn(&[(String, Vec<u8>)]) -> bool) {
     }
 }
 
-fn named(files: &[(String, Vec<u8>)]) -> Option<&[u8]> {
+pub(super) fn named(files: &[(String, Vec<u8>)]) -> Option<&[u8]> {
     let mut named = files.iter().filter(|(path, _)| path == NAME);
     named.next().map(|(_, bytes)| &bytes[..])
 }
 
-fn has(files: &[(String, Vec<u8>)], content: &[u8]) -> bool {
+pub(super) fn has(files: &[(String, Vec<u8>)], content: &[u8]) -> bool {
     files.iter().any(|(_, bytes)| bytes == content)
 }
 

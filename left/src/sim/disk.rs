@@ -28,12 +28,18 @@ impl SimDisk {
     pub(super) fn open(machine: &Machine) -> Result<Self, Errno> {
         let process = machine.lock().process;
         let private = |above: Id, name: &str| {
-            call(machine, process, On::Names, |shared| {
-                match shared.fs.add(above, name.as_bytes(), Kind::Dir, 0o700) {
-                    Ok(_) | Err(Errno::EXIST) => shared.fs.lookup(above, name.as_bytes()),
-                    Err(errno) => Err(errno),
-                }
-            })
+            let name = name.as_bytes();
+            let made = call(machine, process, On::Names, |shared| {
+                shared.fs.add(above, name, Kind::Dir, 0o700)
+            });
+            match made {
+                Ok(id) => call(machine, process, On::Sync, |shared| {
+                    shared.fs.sync(above);
+                    Ok(id)
+                }),
+                Err(Errno::EXIST) => machine.lock().fs.lookup(above, name),
+                Err(errno) => Err(errno),
+            }
         };
         let handle = |id: Id| {
             machine.lock().fs.get_mut(id).open += 1;

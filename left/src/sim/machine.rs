@@ -156,6 +156,11 @@ impl Machine {
         self.lock().faults.errors.push((on, calls, errno));
     }
 
+    /// Whether a failure that was planned has not come yet.
+    pub(crate) fn is_to_fail(&self) -> bool {
+        !self.lock().faults.errors.is_empty()
+    }
+
     /// Nothing fails any more.
     pub(crate) fn heal(&self) {
         let mut shared = self.lock();

@@ -53,5 +53,6 @@ pub(crate) use rng::Rng;
 
 mod against_real;
 mod crash_tests;
+mod fault_tests;
 mod seeds;
 mod tests;

@@ -178,6 +178,19 @@ fn folders_that_were_moved_about_stay_a_tree() {
 }
 
 #[test]
+fn the_state_folder_stays_once_the_share_is_open() {
+    for seed in 0..100 {
+        let machine = Machine::new(seed, Config::default());
+        machine.start().unwrap();
+        machine.crash(seed);
+        for folder in ["parts", "trash"] {
+            let made = machine.user().mkdir(format!(".left/{folder}/x"));
+            assert_eq!(made, Ok(()), "seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn a_sync_that_failed_is_not_made_good_by_the_next() {
     let mut seen = BTreeSet::new();
     // What reached the disk is decided when the sync fails.
