@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 
 use crate::event::Outcome;
 
-pub use lab::{DeployArgs, LabArgs, LabCommand, ShellArgs, StatusArgs};
+pub use lab::{DeployArgs, LabArgs, LabCommand, ShellArgs, StatusArgs, UpArgs};
 pub use look::{DoctorArgs, ListArgs};
 pub use place::{LabChoice, LabKind, PlaceArgs};
 pub use run::{KeepArg, RunArgs};
@@ -43,7 +43,7 @@ Look:
   list    List scenarios: what each proves, and in which lab it would run
 
 Labs:
-  lab     Give the harness a folder on your hosts, look at a lab, enter it, clear it up
+  lab     Give the harness a folder on your hosts, bring a lab up, enter it, clear it up
   doctor  Say what this machine and your hosts can do, and what mends the rest
 
 Options:
@@ -72,11 +72,17 @@ pub enum Command {
     },
     /// List scenarios: what each proves, and what it would be skipped for
     List(ListArgs),
-    /// Give the harness a folder on your hosts, look at a lab, enter it, clear it up
+    /// Give the harness a folder on your hosts, bring a lab up, enter it, clear it up
     #[command(subcommand)]
     Lab(LabCommand),
     /// Say what this machine and your hosts can do, and what mends the rest
     Doctor(DoctorArgs),
+    /// The process that takes the keys of a lab away when the harness is gone, which starts it
+    #[command(hide = true)]
+    LabGuard {
+        /// The lab
+        id: String,
+    },
     /// The process in which a netns lab lives; the harness starts it
     #[command(hide = true)]
     NetnsInit,

@@ -74,7 +74,7 @@ fn netns_lab() -> Ward {
     Ward {
         title: NETNS_TITLE.into(),
         needed: netns::needs::capabilities(),
-        helpful: Vec::new(),
+        helpful: vec![client()],
         notes: Vec::new(),
     }
 }
@@ -100,6 +100,7 @@ async fn local_lab(dir: Result<&Path, &anyhow::Error>) -> Ward {
             let judged = facts.judge(Limits::default());
             ward.needed.extend(judged.needed);
             ward.helpful = judged.helpful;
+            ward.helpful.push(client());
         }
         Err(error) => {
             let mend = "a POSIX sh in the PATH";
@@ -108,6 +109,20 @@ async fn local_lab(dir: Result<&Path, &anyhow::Error>) -> Ward {
         }
     }
     ward
+}
+
+/// What `lab shell` is.
+fn client() -> Capability {
+    const NAME: &str = "OpenSSH client";
+    // It says so on standard error.
+    match std::process::Command::new("ssh").arg("-V").output() {
+        Ok(output) => Capability::yes(NAME, String::from_utf8_lossy(&output.stderr).trim()),
+        Err(error) => Capability::no(
+            NAME,
+            format!("`lab shell` needs it: {error}"),
+            "apt-get install openssh-client",
+        ),
+    }
 }
 
 /// Each run has addresses of its own there.

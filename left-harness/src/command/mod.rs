@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 
 use crate::cli::Command;
 use crate::collect;
-use crate::lab::netns;
+use crate::lab::{netns, registry};
 use crate::report::text;
 
 /// Everything that was asked for was found or done.
@@ -27,6 +27,9 @@ pub const EXIT_MISTAKE: u8 = 2;
 
 /// This machine or a host failed.
 pub const EXIT_INFRASTRUCTURE: u8 = 3;
+
+/// The user did not want to go on, and all was taken away.
+const EXIT_INTERRUPTED: u8 = 130;
 
 /// Does what was asked for; the exit code.
 ///
@@ -39,6 +42,7 @@ pub fn perform(command: Command) -> Result<u8> {
         Command::Run(args) => run::run(&args),
         Command::Lab(command) => lab::lab(command),
         Command::Doctor(args) => doctor::doctor(&args),
+        Command::LabGuard { id } => registry::guard(&id).map(|()| EXIT_OK),
         Command::NetnsInit => netns::init::run(&standard_input()?).map(|()| EXIT_OK),
         Command::NetnsHost => netns::host::run().map(|()| EXIT_OK),
     }

@@ -54,6 +54,16 @@ pub fn readable(argv: &[String]) -> String {
     }
 }
 
+/// The command for a person to paste: every word arrives as it is.
+pub fn pasteable(argv: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+%@".contains(c);
+    let words = argv.iter().map(|word| match quote(word) {
+        Ok(quoted) if word.is_empty() || !word.chars().all(plain) => quoted,
+        _ => word.clone(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 fn quote(word: &str) -> Result<String, String> {
     if word.contains('\0') {
         return Err(format!("{word:?} holds a zero byte"));
@@ -101,6 +111,29 @@ mod tests {
             let said = through_sh(&Command::new(["printf", "%s|%s", word, word]));
             assert_eq!(said, format!("{word}|{word}").into_bytes(), "{word:?}");
         }
+    }
+
+    #[test]
+    fn what_is_pasted_arrives_as_it_is() {
+        let words = [
+            "printf",
+            "%s|",
+            "/a b/c",
+            "it's",
+            "",
+            "$HOME",
+            "UserKnownHostsFile=\"/x\"",
+        ];
+        let line = pasteable(&words.map(str::to_owned));
+        let out = std::process::Command::new("/bin/sh")
+            .args(["-c", &line])
+            .output();
+        assert_eq!(
+            out.unwrap().stdout,
+            b"/a b/c|it's||$HOME|UserKnownHostsFile=\"/x\"|"
+        );
+        let plain = ["ssh", "-F", "/run/user/0/config", "a"].map(str::to_owned);
+        assert_eq!(pasteable(&plain), "ssh -F /run/user/0/config a");
     }
 
     #[test]

@@ -15,8 +15,10 @@ use anyhow::{Context, Result, bail};
 use rand::RngExt;
 
 use super::needs::{Hurt, Need};
+use super::strays::MARK;
 use super::{Ground, Host, Lab, places, registry};
-use crate::host::keys::{self, PrivateKey};
+use crate::host::client_config::ClientHost;
+use crate::host::keys::{self, PrivateKey, PublicKey};
 use crate::host::remote::Remote;
 use crate::host::server::{self, ServerSpec};
 use crate::host::ssh::{Credential, Door, HostKey, Ssh, Way};
@@ -27,12 +29,18 @@ use crate::teardown::Teardown;
 /// What it is called.
 pub const NAME: &str = "local";
 
+/// Who logs in. The embedded server does not mind.
+const USER: &str = "left";
+
 /// Programs at once on one connection. The embedded server has no limit of its own;
 /// a run holds a few and bursts when it looks at many things.
 const SESSIONS_MAX: usize = 64;
 
 /// How long each part of the lab may take to go away.
 const DOWN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long it may take to end what people have started on the hosts.
+const FORGET_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Why this lab cannot carry something, if so.
 pub fn lacks(need: &Need) -> Option<String> {
@@ -57,6 +65,7 @@ pub async fn up(
     dir: &Path,
     hosts: &[HostSpec],
     link: &LinkSpec,
+    run: Option<&str>,
     teardown: &mut Teardown,
 ) -> Result<Lab> {
     if !cfg!(target_os = "linux") {
@@ -71,27 +80,54 @@ pub async fn up(
     let addresses = Addresses::choose(hosts.len())?;
     let key = Arc::new(keys::generate()?);
 
+    let mut homes = Vec::new();
+    for spec in hosts {
+        homes.push(registry::Home {
+            host: spec.name.clone(),
+            dir: places::home(dir, &spec.name)?,
+        });
+    }
+    let registered = registry::register(registry::Coming {
+        kind: NAME,
+        run,
+        init: None,
+        homes: homes.clone(),
+    })?;
+    let (id, entrances) = (registered.id(), registered.entrances());
+    teardown.push("forget the lab", FORGET_DEADLINE, async move {
+        tokio::task::spawn_blocking(|| registered.remove()).await?
+    });
+
+    // What people start on a host that merely stands is part of the lab and goes with
+    // it; what a run starts has holders and bears the run's name.
+    let env: Vec<(String, String)> = match (run, &id) {
+        (None, Some(id)) => vec![(MARK.into(), id.clone())],
+        _ => Vec::new(),
+    };
+    let mut served = Vec::new();
+    for home in homes {
+        served.push(host(home, &key, env.clone(), teardown).await?);
+    }
+    let clients = served.iter().map(|host| ClientHost {
+        name: &host.name,
+        address: "127.0.0.1",
+        port: host.port,
+        user: USER,
+        key: &key,
+        host_key: &host.host_key,
+    });
+    let opened = entrances.open(&Vec::from_iter(clients));
     let mut up = Vec::new();
-    for (index, spec) in hosts.iter().enumerate() {
-        let (home, remote) = host(dir, &spec.name, &key, teardown).await?;
+    for (index, host) in served.into_iter().enumerate() {
         up.push(Host {
-            name: spec.name.clone(),
-            remote,
-            home,
+            name: host.name,
+            remote: host.remote,
+            home: host.home,
             disk: None,
             listen: addresses.listen[index],
             peer: addresses.stand_in[1 - index],
         });
     }
-
-    let homes = up.iter().map(|host| registry::Home {
-        host: host.name.clone(),
-        dir: host.home.clone(),
-    });
-    let registered = registry::register(NAME, None, homes.collect())?;
-    teardown.push("forget the lab", DOWN_DEADLINE, async move {
-        registered.remove()
-    });
 
     let mut routes = Vec::new();
     for (from, to) in [(0, 1), (1, 0)] {
@@ -113,9 +149,10 @@ pub async fn up(
     });
     Ok(Lab {
         name: NAME,
+        id,
         hosts: up,
         link: Arc::new(link),
-        notes: Vec::new(),
+        notes: Vec::from_iter(registry::closed(opened)),
     })
 }
 
@@ -133,24 +170,39 @@ pub async fn grounds(dir: &Path, teardown: &mut Teardown) -> Result<Vec<Ground>>
     names.sort();
     let mut grounds = Vec::new();
     for name in names {
-        let (home, remote) = host(dir, &name, &key, teardown).await?;
+        let home = registry::Home {
+            dir: places::home(dir, &name)?,
+            host: name,
+        };
+        let Served { remote, home, .. } = host(home, &key, Vec::new(), teardown).await?;
         grounds.push(Ground { remote, home });
     }
     Ok(grounds)
 }
 
+/// A host whose server listens and has let us in.
+struct Served {
+    name: String,
+    home: PathBuf,
+    remote: Arc<dyn Remote>,
+    port: u16,
+    host_key: PublicKey,
+}
+
 /// Starts the SSH server of a host and connects to it.
 async fn host(
-    dir: &Path,
-    name: &str,
+    registry::Home {
+        host: name,
+        dir: home,
+    }: registry::Home,
     key: &Arc<PrivateKey>,
+    env: Vec<(String, String)>,
     teardown: &mut Teardown,
-) -> Result<(PathBuf, Arc<dyn Remote>)> {
-    let home = places::home(dir, name)?;
+) -> Result<Served> {
     let server = server::serve(ServerSpec {
         home: home.clone(),
         authorized: key.public_key().clone(),
-        env: Vec::new(),
+        env,
     })
     .await
     .with_context(|| format!("cannot start the SSH server of host {name}"))?;
@@ -158,10 +210,11 @@ async fn host(
         address: Ipv4Addr::LOCALHOST.to_string(),
         port: server.port,
     };
+    let (port, host_key) = (server.port, server.host_key.clone());
     let door = Door::new(
-        name,
+        &name,
         way,
-        "left",
+        USER,
         Credential::Key(key.clone()),
         HostKey::Pinned(server.host_key.clone()),
     )
@@ -178,7 +231,13 @@ async fn host(
         closing.close().await;
         Ok(())
     });
-    Ok((home, remote))
+    Ok(Served {
+        name,
+        home,
+        remote,
+        port,
+        host_key,
+    })
 }
 
 /// The loopback addresses of one run.

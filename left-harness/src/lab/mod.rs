@@ -8,6 +8,8 @@ pub mod capability;
 
 pub mod places;
 
+pub mod run_folder;
+
 pub mod registry;
 
 pub mod facts;
@@ -108,8 +110,8 @@ impl Source {
         }
     }
 
-    /// Brings the hosts and the link between them up. The probe is brought to hosts
-    /// that carry the link by it.
+    /// Brings the hosts and the link between them up, for this run if it is for one. The
+    /// probe is brought to hosts that carry the link by it.
     ///
     /// # Errors
     /// If the lab does not let it.
@@ -117,13 +119,16 @@ impl Source {
         &self,
         hosts: &[HostSpec],
         link: &LinkSpec,
+        run: Option<&str>,
         probes: &dyn Probes,
         teardown: &mut Teardown,
     ) -> anyhow::Result<Lab> {
         match self {
-            Self::Local(dir) => local::up(dir, hosts, link, teardown).await,
-            Self::Netns(dir) => netns::up(dir, hosts, link, teardown).await,
-            Self::Inventory(known) => inventory::up(known, hosts, link, probes, teardown).await,
+            Self::Local(dir) => local::up(dir, hosts, link, run, teardown).await,
+            Self::Netns(dir) => netns::up(dir, hosts, link, run, teardown).await,
+            Self::Inventory(known) => {
+                inventory::up(known, hosts, link, run, probes, teardown).await
+            }
         }
     }
 }
@@ -163,6 +168,8 @@ pub struct Host {
 pub struct Lab {
     /// `local`
     pub name: &'static str,
+    /// `local-1a2b3c4d`; nothing where there is no place to enter it.
+    pub id: Option<String>,
     /// In the scenario's order.
     pub hosts: Vec<Host>,
     /// The data path.

@@ -5,6 +5,9 @@
 //! `lab status` knows what there was and `lab down` what to take away. The folder is
 //! always the same one, also in another session of the same user: a process is named
 //! by pid, start time and boot, so that a file that has outlived its lab tells so.
+//!
+//! Beside the file is a folder of the lab's with what the user's own `ssh` needs to get
+//! into its hosts. A process of its own guards it, see [`guard`].
 
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -15,11 +18,19 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::places;
+use registered::Place;
 
+mod entrance;
 mod folders;
+mod guard;
+mod marked;
 mod process;
+mod registered;
 
+pub use entrance::Entrance;
+pub use folders::awaits_guard;
 pub use process::Process;
+pub use registered::{Entrances, Registered};
 
 /// A lab has a few hosts: a file that is larger is none of ours.
 const ENTRY_BYTES_MAX: u64 = 64 * 1024;
@@ -32,6 +43,9 @@ pub struct Entry {
     pub id: String,
     /// `netns`
     pub kind: String,
+    /// The run that it is up for; none for one that merely stands.
+    #[serde(default)]
+    pub run: Option<String>,
     /// The harness that it is up for.
     pub harness: Process,
     /// The process that the whole lab lives in, where there is one of its own.
@@ -75,47 +89,82 @@ impl Entry {
         }
     }
 
+    /// How the user's own client gets into its hosts; none where there is no way for it,
+    /// or not yet.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub fn entrances(&self) -> Result<Vec<Entrance>> {
+        entrance::read(&dir()?.join(&self.id))
+    }
+
+    /// Why it does not stand any more though its harness lives, if so.
+    pub fn fallen(&self) -> Option<String> {
+        let init = self.init.as_ref()?;
+        (!init.is_alive()).then(|| format!("its process {} is gone", init.pid))
+    }
+
     /// The folders of its runs that are still there.
     pub fn run_folders(&self) -> Vec<PathBuf> {
         folders::of_runs(self.homes.iter().map(|home| home.dir.as_path()))
     }
 }
 
-/// A lab's entry, to be taken away with the lab.
-#[derive(Debug)]
-#[must_use = "the lab stays registered"]
-pub struct Registered {
-    file: Option<PathBuf>,
+/// What is registered: a lab that is about to come up.
+#[derive(Debug, Default)]
+pub struct Coming<'a> {
+    /// `netns`
+    pub kind: &'a str,
+    /// The run that it is for, if it is for one.
+    pub run: Option<&'a str>,
+    /// The process that it lives in, where it has one of its own.
+    pub init: Option<u32>,
+    /// The folders of this machine that are its hosts'.
+    pub homes: Vec<Home>,
 }
 
-impl Registered {
-    /// Where the entry is; nothing where there is no place for one.
-    pub fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
-    }
-
-    /// The lab is down.
-    ///
-    /// # Errors
-    /// If the entry cannot be removed.
-    pub fn remove(self) -> Result<()> {
-        match self.file {
-            Some(file) => unlink(&file),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Registers a lab of this process that is about to come up. A user without a home
-/// has no place for the entry, and a lab all the same.
+/// Registers a lab of this process. A user without a home has no place for the entry,
+/// and a lab all the same.
 ///
 /// # Errors
 /// If the entry cannot be written.
-pub fn register(kind: &str, init: Option<u32>, homes: Vec<Home>) -> Result<Registered> {
-    match dir() {
-        Ok(dir) => register_in(&dir, kind, init, homes),
-        Err(_) => Ok(Registered { file: None }),
+pub fn register(lab: Coming<'_>) -> Result<Registered> {
+    let Ok(dir) = dir() else {
+        return Ok(Registered {
+            place: None,
+            guard: None,
+        });
+    };
+    let mut registered = register_in(&dir, lab)?;
+    // Before there is anything to guard.
+    match registered
+        .place
+        .as_ref()
+        .map(|place| guard::Guard::start(place.id()))
+    {
+        Some(Err(error)) => {
+            registered.remove()?;
+            return Err(error);
+        }
+        Some(Ok(guard)) => registered.guard = Some(guard),
+        None => {}
     }
+    Ok(registered)
+}
+
+/// What the user should know of a lab that nobody can enter; a run is none the worse.
+pub fn closed(opened: Result<()>) -> Option<String> {
+    let error = opened.err()?;
+    Some(format!("`lab shell` cannot enter this lab: {error:#}"))
+}
+
+/// Guards the lab `id` of the process at the other end of standard input.
+///
+/// # Errors
+/// If something of it cannot be taken away.
+pub fn guard(id: &str) -> Result<()> {
+    let dir = dir()?;
+    guard::run(id, || Place::new(&dir, id).take_away())
 }
 
 /// Every lab that is up on this machine for this user, or was and left its entry;
@@ -140,7 +189,13 @@ fn dir() -> Result<PathBuf> {
     Ok(places::cache_dir()?.join("labs"))
 }
 
-fn register_in(dir: &Path, kind: &str, init: Option<u32>, homes: Vec<Home>) -> Result<Registered> {
+fn register_in(dir: &Path, lab: Coming<'_>) -> Result<Registered> {
+    let Coming {
+        kind,
+        run,
+        init,
+        homes,
+    } = lab;
     let mut builder = std::fs::DirBuilder::new();
     builder
         .recursive(true)
@@ -152,12 +207,14 @@ fn register_in(dir: &Path, kind: &str, init: Option<u32>, homes: Vec<Home>) -> R
     let entry = Entry {
         id: id.clone(),
         kind: kind.into(),
+        run: run.map(str::to_owned),
         harness: Process::of(std::process::id()).context("cannot see this process in /proc")?,
         init: init.and_then(Process::of),
         homes,
         since: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
     };
-    let file = dir.join(format!("{id}.json"));
+    let place = Place::new(dir, &id);
+    let file = place.file();
     // Renamed in, so that nobody ever reads half of it.
     let part = dir.join(format!(".{id}.part"));
     let written = std::fs::OpenOptions::new()
@@ -171,7 +228,10 @@ fn register_in(dir: &Path, kind: &str, init: Option<u32>, homes: Vec<Home>) -> R
         let _ = std::fs::remove_file(&part);
         return Err(error).with_context(|| format!("cannot write {}", file.display()));
     }
-    Ok(Registered { file: Some(file) })
+    Ok(Registered {
+        place: Some(place),
+        guard: None,
+    })
 }
 
 /// A crashed run whose folders went by themselves needs nobody to say `lab down`.
@@ -179,7 +239,7 @@ fn forget_finished(dir: &Path) {
     // Only a courtesy: what cannot be read or removed is told by `lab status`.
     for entry in list_in(dir).unwrap_or_default() {
         if entry.life() == Life::Dead && entry.run_folders().is_empty() {
-            let _ = unlink(&dir.join(format!("{}.json", entry.id)));
+            let _ = Place::new(dir, &entry.id).remove();
         }
     }
 }
@@ -223,12 +283,18 @@ fn read(path: &Path) -> Result<Option<Entry>> {
         }
     };
     let entry: Entry = serde_json::from_slice(&text).with_context(unusable)?;
-    // The id becomes a file's name again.
+    // The id becomes the name of a file and of a folder again.
     let named = path.file_stem().is_some_and(|stem| *stem == *entry.id);
-    if !named {
+    if !named || !is_id(&entry.id) {
         anyhow::bail!(unusable());
     }
     Ok(Some(entry))
+}
+
+/// `netns-1a2b3c4d`: nothing that leads out of a folder.
+fn is_id(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    !text.is_empty() && text.chars().all(plain)
 }
 
 fn remove_in(dir: &Path, entry: &Entry) -> Result<Vec<String>> {
@@ -248,6 +314,7 @@ fn remove_in(dir: &Path, entry: &Entry) -> Result<Vec<String>> {
             init.pid, entry.id
         ));
     }
+    Place::new(dir, &entry.id).take_away()?;
     let used: Vec<PathBuf> = list_in(dir)?
         .iter()
         .filter(|other| other.id != entry.id && other.life() != Life::Dead)

@@ -18,26 +18,17 @@ use tokio::task::JoinSet;
 use super::ledger::Page;
 use crate::host::probe::{Exited, GuardSpec, Guarded, Held, HoldSpec, Probe, ProbeError};
 use crate::host::remote::{Command, Exit, path_text};
+use crate::lab::run_folder;
 
 /// A process whose harness is gone dies after this: short enough that nothing is
 /// left within ten seconds, long enough for a machine that is busy for a moment.
 pub const PROGRAM_LEASE: Duration = Duration::from_secs(5);
-
-/// A run's folder goes after this when the harness is gone: after the processes in
-/// it, which have a shorter lease.
-pub const FOLDER_LEASE: Duration = Duration::from_secs(7);
 
 /// How often leases are renewed: several times in a lease.
 const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// SIGKILL is a matter of milliseconds, unless a process hangs in the kernel.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
-
-/// The file that says whose folder it is; nothing without it is ever removed.
-pub const MARKER: &str = ".left-harness-run";
-
-/// What the marker is called in a folder that the user wants to keep.
-pub const KEPT_MARKER: &str = ".left-harness-kept";
 
 /// Everything of one run.
 #[derive(Default)]
@@ -80,7 +71,7 @@ impl Leases {
             let spec = GuardSpec {
                 dir: dir.clone(),
                 id: id.clone(),
-                lease: FOLDER_LEASE,
+                lease: run_folder::LEASE,
             };
             lock(&leases.pages).push(Page {
                 run: id.clone(),
@@ -246,8 +237,8 @@ impl Folder {
     /// Without its marker nobody ever takes it for something to be removed.
     async fn keep(self) -> Result<()> {
         self.guard.dismiss().await?;
-        let from = path_text(&self.dir.join(MARKER))?;
-        let to = path_text(&self.dir.join(KEPT_MARKER))?;
+        let from = path_text(&self.dir.join(run_folder::MARKER))?;
+        let to = path_text(&self.dir.join(run_folder::KEPT_MARKER))?;
         let moved = Command::new(["mv".to_owned(), "-f".into(), "--".into(), from, to]);
         let output = self.probe.remote.exec(moved).await?;
         if output.exit != Exit::Code(0) {

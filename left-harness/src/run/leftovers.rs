@@ -7,15 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 
-use super::leases::{FOLDER_LEASE, KEPT_MARKER, MARKER};
 use crate::host::probe::{GuardSpec, Guarded, Probe, ProbeError};
 use crate::lab::Host;
+use crate::lab::run_folder::{self, KEPT_MARKER, MARKER, MARKER_BYTES_MAX};
 
 /// A run that is just beginning has no guard for a moment.
 const AGE_MIN: Duration = Duration::from_secs(60);
-
-/// A marker is an id, which has a few dozen bytes.
-const ID_BYTES_MAX: usize = 256;
 
 /// The folder of a run on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +107,7 @@ async fn guard(probe: &Probe, dir: &Path, run: &str) -> Result<Option<Guarded>> 
     let spec = GuardSpec {
         dir: dir.to_owned(),
         id: run.to_owned(),
-        lease: FOLDER_LEASE,
+        lease: run_folder::LEASE,
     };
     match probe.guard(&spec).await {
         Ok(guard) => Ok(Some(guard)),
@@ -126,7 +123,7 @@ async fn bears(probe: &Probe, dir: &Path, marker: &str, run: &str) -> Result<boo
     if probe.remote.stat(&marker).await?.is_none() {
         return Ok(false);
     }
-    let id = probe.remote.read(&marker, 0, ID_BYTES_MAX).await?;
+    let id = probe.remote.read(&marker, 0, MARKER_BYTES_MAX).await?;
     Ok(id.trim_ascii() == run.as_bytes())
 }
 

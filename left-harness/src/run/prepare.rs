@@ -71,9 +71,13 @@ pub(super) async fn world(
 
     let phase = Phase::begin(sink, "lab up");
     let scenario = &request.scenario;
-    let up = request
-        .lab
-        .up(&scenario.hosts, &scenario.link, &stock, &mut undo.teardown);
+    let up = request.lab.up(
+        &scenario.hosts,
+        &scenario.link,
+        Some(&folder.run),
+        &stock,
+        &mut undo.teardown,
+    );
     let lab = up.await;
     sink.send(EventKind::ProgressEnded {
         task: "build".into(),

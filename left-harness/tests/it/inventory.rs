@@ -3,6 +3,7 @@
 mod crashed;
 mod refused;
 mod seen;
+mod standing;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

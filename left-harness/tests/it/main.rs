@@ -17,5 +17,6 @@ mod packet;
 mod places;
 mod second_sut;
 mod secrets;
+mod shell;
 mod sshd;
 mod trouble;

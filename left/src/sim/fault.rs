@@ -51,6 +51,8 @@ pub(super) struct Faults {
     pub(super) is_dead: bool,
     /// What happens before which change.
     pub(super) meanwhile: Option<(u64, Meanwhile)>,
+    /// What happens before which call of any kind, counted from then.
+    pub(super) intrusion: Option<(u64, Meanwhile)>,
     /// Which call of its kind, counted from now, fails how.
     pub(super) errors: Vec<(On, u64, Errno)>,
     /// Paths that cannot be opened.
@@ -60,6 +62,11 @@ pub(super) struct Faults {
 impl Faults {
     /// What happens before this call, if anything does.
     pub(super) fn take_meanwhile(&mut self, on: On) -> Option<Meanwhile> {
+        match &mut self.intrusion {
+            Some((0, _)) => return self.intrusion.take().map(|(_, intrusion)| intrusion),
+            Some((calls, _)) => *calls -= 1,
+            None => {}
+        }
         let changes = self.changes;
         let due = self
             .meanwhile

@@ -99,6 +99,7 @@ impl Machine {
             shared.process += 1;
             shared.faults.is_dead = false;
             shared.faults.crash_at = None;
+            shared.faults.intrusion = None;
             shared.faults.changes = 0;
             for inode in shared.fs.inodes.values_mut() {
                 inode.open = 0;
@@ -126,6 +127,11 @@ impl Machine {
     pub(crate) fn meanwhile(&self, change: u64, what: impl FnOnce(&Machine) + Send + 'static) {
         let meanwhile = Meanwhile(Box::new(what));
         self.lock().faults.meanwhile = Some((change, meanwhile));
+    }
+
+    /// Has something happen before a call of the process: the one after `calls` others.
+    pub(crate) fn before_call(&self, calls: u64, what: Box<dyn FnOnce(&Machine) + Send>) {
+        self.lock().faults.intrusion = Some((calls, Meanwhile(what)));
     }
 
     /// How many changes the process has made since its start.

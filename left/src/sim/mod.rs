@@ -36,6 +36,7 @@ mod index;
 mod inode;
 mod machine;
 mod names;
+mod people;
 mod plan;
 mod rng;
 mod run;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::plan::{At, Op, PATHS, Step};
+use super::people::{People, files};
+use super::plan::{At, Step};
 use super::side::Process;
 use super::{Config, Item, Machine};
 use crate::engine::Event;
-use crate::entry::Mtime;
 use crate::index::IndexError;
 use crate::wire::message::Message;
 
@@ -27,10 +27,6 @@ struct Side {
     inbox: VecDeque<Message>,
     /// What a power cut will leave, if one is to come.
     power_cut: Option<u64>,
-    /// Contents that people here wrote and nobody made durable.
-    unsynced: BTreeSet<String>,
-    /// People here did anything that they did not make durable.
-    dirty: bool,
     starts: u64,
 }
 
@@ -39,11 +35,7 @@ pub(crate) struct Run {
     sides: [Side; 2],
     connected: bool,
     last_session: u64,
-    /// Versions that somebody has to have in the end, by hash.
-    owed: BTreeMap<String, String>,
-    /// Whole contents that ever were, by hash.
-    known: BTreeSet<String>,
-    written: u64,
+    people: People,
     /// Everything is told on the way.
     traces: bool,
     /// Only people at A did anything.
@@ -58,23 +50,17 @@ impl Run {
             process: None,
             inbox: VecDeque::new(),
             power_cut: None,
-            unsynced: BTreeSet::new(),
-            dirty: false,
             starts: 0,
         };
-        let mut run = Self {
+        Self {
             sides: [side(1), side(2)],
             connected: false,
             last_session: 0,
-            owed: BTreeMap::new(),
-            known: BTreeSet::new(),
-            written: 0,
+            people: People::new(),
             traces: std::env::var_os("LEFT_SIM_TRACE").is_some(),
             one_writer: true,
             seed,
-        };
-        run.known.insert(hash(b""));
-        run
+        }
     }
 
     /// Performs the steps, then lets everything come to rest, and checks it.
@@ -106,12 +92,10 @@ impl Run {
         match step {
             Step::User(at, op, synced) => {
                 self.one_writer &= at == At::A;
-                self.user(at, op);
+                let machine = self.side(at).machine.clone();
+                self.people.act(at, &machine, op);
                 if synced {
-                    let side = self.side(at);
-                    side.machine.user().sync();
-                    side.unsynced.clear();
-                    side.dirty = false;
+                    self.people.sync(at, &machine);
                 }
                 Ok(())
             }
@@ -139,9 +123,11 @@ impl Run {
             Step::Cut => self.cut(),
             Step::Connect => self.connect(),
             Step::Wait(millis) => self.wait(millis),
-            Step::Intrude(at, call, op) => {
+            Step::Intrude(at, calls, op) => {
                 self.one_writer &= at == At::A;
-                self.intrude(at, call, op);
+                let people = self.people.clone();
+                let act = move |machine: &Machine| people.act(at, machine, op);
+                self.side(at).machine.before_call(calls, Box::new(act));
                 Ok(())
             }
             Step::Full(at, bytes) => {
@@ -234,25 +220,10 @@ impl Run {
         self.side(at).process = None;
         if let Some(seed) = self.side(at).power_cut.take() {
             self.side(at).machine.crash(seed);
-            self.after_power_cut(at);
+            let machine = self.side(at).machine.clone();
+            self.people.after_power_cut(at, &machine);
         }
         self.cut()
-    }
-
-    /// What people had not made durable may be gone, or torn.
-    fn after_power_cut(&mut self, at: At) {
-        let unsynced = std::mem::take(&mut self.side(at).unsynced);
-        if !std::mem::take(&mut self.side(at).dirty) {
-            return;
-        }
-        for version in &unsynced {
-            self.owed.remove(version);
-        }
-        // A rename that is gone brings back what it replaced; and what is torn is
-        // what the user's disk has made of it.
-        for (_, found) in files(&self.side(at).machine) {
-            self.known.insert(found);
-        }
     }
 
     fn cut(&mut self) -> Checked {
@@ -359,79 +330,11 @@ impl Run {
         Ok(())
     }
 
-    fn intrude(&mut self, at: At, _call: u64, op: Op) {
-        self.user(at, op);
-    }
-
-    /// What a person does, who sees what is there at that moment.
-    fn user(&mut self, at: At, op: Op) {
-        let machine = self.side(at).machine.clone();
-        let user = machine.user();
-        let before = files(&machine);
-        let at_path = |path: usize| before.get(PATHS[path]).cloned();
-        self.written += 1;
-        let text = |size: u64| {
-            let mut bytes = format!("{}:{:?}:", self.written, at).into_bytes();
-            bytes.resize(size.max(bytes.len() as u64) as usize, b'.');
-            match size {
-                0 => Vec::new(),
-                _ => bytes,
-            }
-        };
-        let done = match op {
-            Op::Write(path, size) => user.write(PATHS[path], &text(size)),
-            Op::Append(path) if at_path(path).is_some() => user.append(PATHS[path], &text(1)),
-            Op::Truncate(path) if at_path(path).is_some() => {
-                let len = user.read(PATHS[path]).map_or(0, |bytes| bytes.len());
-                user.truncate(PATHS[path], len as u64 / 2)
-            }
-            Op::Save(path, size) => {
-                // Not where the scanner would see it first.
-                let staged = user.write("~", &text(size));
-                let saved = staged.and_then(|()| user.rename("~", PATHS[path]));
-                if saved.is_err() {
-                    let _ = user.delete("~");
-                }
-                saved
-            }
-            Op::Delete(path) => user.delete(PATHS[path]),
-            Op::DeleteTree(path) => {
-                delete_tree(&machine, PATHS[path]);
-                Ok(())
-            }
-            Op::Rename(from, to) => user.rename(PATHS[from], PATHS[to]),
-            Op::Swap(from, to) => user.exchange(PATHS[from], PATHS[to]),
-            Op::Mkdir(path) => user.mkdir(PATHS[path]),
-            Op::Rmdir(path) => user.rmdir(PATHS[path]),
-            Op::Symlink(path) => user.symlink(PATHS[path], PATHS[path]),
-            Op::Chmod(path, mode) if at_path(path).is_some() => user.chmod(PATHS[path], mode),
-            Op::Touch(path, secs) if at_path(path).is_some() => {
-                user.touch(PATHS[path], Mtime { secs, nanos: 0 })
-            }
-            Op::Append(_) | Op::Truncate(_) | Op::Chmod(..) | Op::Touch(..) => Ok(()),
-        };
-        // A full disk may have taken half of it.
-        let after = files(&machine);
-        let _ = done;
-        let had: BTreeSet<_> = before.values().cloned().collect();
-        let has: BTreeSet<_> = after.values().cloned().collect();
-        for gone in had.difference(&has) {
-            // By somebody who had it.
-            self.owed.remove(gone);
-        }
-        for new in has.difference(&had) {
-            self.known.insert(new.clone());
-            self.owed.insert(new.clone(), format!("{op:?} at {at:?}"));
-            self.side(at).unsynced.insert(new.clone());
-        }
-        self.side(at).dirty = true;
-    }
-
     /// No torn file is ever seen under a real name.
     fn check_whole(&self, when: &str) -> Checked {
         for at in At::BOTH {
             for (path, found) in files(&self.sides[at as usize].machine) {
-                if !self.known.contains(&found) {
+                if !self.people.is_whole(&found) {
                     return Err(Violation(format!("{path} at {at:?} is torn after {when}")));
                 }
             }
@@ -519,10 +422,8 @@ impl Run {
             return Err(Violation(format!("the trees differ: {a:?} {b:?}")));
         }
         let there: BTreeSet<_> = files(&self.sides[0].machine).into_values().collect();
-        for (version, what) in &self.owed {
-            if !there.contains(version) {
-                return Err(Violation(format!("lost: {what}; there is {a:?}")));
-            }
+        if let Some(what) = self.people.lost(&there) {
+            return Err(Violation(format!("lost: {what}; there is {a:?}")));
         }
         if self.one_writer && a.keys().any(|path| path.contains("conflict")) {
             return Err(Violation(format!("a conflict with nobody: {a:?}")));
@@ -546,20 +447,6 @@ impl Run {
     }
 }
 
-fn hash(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex().to_string()
-}
-
-/// The hashes of all files by path, without what is being saved.
-fn files(machine: &Machine) -> BTreeMap<String, String> {
-    let all = machine.tree().0.into_iter();
-    all.filter_map(|(path, item)| match item {
-        Item::File { hash, .. } => Some((path, hash)),
-        _ => None,
-    })
-    .collect()
-}
-
 /// What must be the same on both sides.
 fn seen(machine: &Machine) -> BTreeMap<String, String> {
     let all = machine.tree().0.into_iter();
@@ -579,18 +466,4 @@ fn seen(machine: &Machine) -> BTreeMap<String, String> {
         (path, text)
     })
     .collect()
-}
-
-fn delete_tree(machine: &Machine, path: &str) {
-    let below = format!("{path}/");
-    let tree = machine.tree().0;
-    let user = machine.user();
-    for (name, item) in tree.iter().rev() {
-        if name == path || name.starts_with(&below) {
-            let _ = match item {
-                Item::Dir { .. } => user.rmdir(name),
-                _ => user.delete(name),
-            };
-        }
-    }
 }

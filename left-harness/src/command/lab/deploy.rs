@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{EXIT_OK, and_close, place, say, wait_for};
 use crate::check::text::size_text;
 use crate::cli::DeployArgs;
-use crate::collect;
+use crate::collect::{self, Mistaken};
 use crate::run::programs::Stock;
 use crate::sut::deploy::{deploy_others, deploy_probe};
 use crate::sut::machine;
@@ -20,7 +20,15 @@ pub(super) fn deploy(args: &DeployArgs) -> Result<u8> {
         Teardown::new(),
         async |teardown: &mut Teardown| {
             let stock = Stock::new(&adapter, args.bin_dir.as_deref(), &|_, _| {});
-            for ground in source.grounds(teardown).await? {
+            let grounds = source.grounds(teardown).await?;
+            if grounds.is_empty() {
+                let name = source.name();
+                return Err(Mistaken::of(format!(
+                    "the {name} lab has had no host yet: `left-harness lab up --lab {name}` makes them"
+                ))
+                .into());
+            }
+            for ground in grounds {
                 let (remote, home) = (&ground.remote, &ground.home);
                 let programs = stock.programs(&machine::ask(&**remote).await?).await?;
                 let (probe, others) = (&programs.probe, Vec::from_iter(&programs.sut));

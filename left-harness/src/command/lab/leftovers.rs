@@ -25,6 +25,8 @@ struct Host {
     probe: Option<Probe>,
     folders: Vec<Found>,
     processes: Vec<Stray>,
+    /// The ids of labs that stand, to which processes may belong.
+    standing: Vec<String>,
 }
 
 pub(super) fn status(args: &StatusArgs) -> Result<u8> {
@@ -32,24 +34,33 @@ pub(super) fn status(args: &StatusArgs) -> Result<u8> {
     wait_for(and_close(
         Teardown::new(),
         async |teardown: &mut Teardown| {
+            let labs = labs(&source)?;
             let mut hosts = Vec::new();
             for ground in source.grounds(teardown).await? {
-                hosts.push(look(ground).await?);
+                hosts.push(look(ground, &labs).await?);
             }
-            let labs = labs(&source)?;
             if args.json {
                 let hosts: Vec<Value> = hosts.iter().map(Host::json).collect();
-                let labs: Vec<Value> = labs.iter().map(lab_json).collect();
+                let labs = labs.iter().map(lab_json).collect::<Result<Vec<_>>>()?;
                 say_json(&json!({ "lab": source.name(), "labs": labs, "hosts": hosts }));
                 return Ok(EXIT_OK);
             }
             for entry in &labs {
                 say(&format!(
-                    "{}: {}, since {}",
+                    "{}: {}, {}, since {}",
                     entry.id,
+                    purpose(entry),
                     life(entry),
                     entry.since
                 ));
+                if entry.life() == Life::Alive
+                    && let [first, ..] = &entry.entrances()?[..]
+                {
+                    let (host, id) = (&first.host, &entry.id);
+                    say(&format!(
+                        "  `left-harness lab shell {host} --run {id}` enters it"
+                    ));
+                }
             }
             if hosts.is_empty() {
                 say(&format!("the {} lab has had no host yet", source.name()));
@@ -68,9 +79,10 @@ pub(super) fn down(args: &LabArgs) -> Result<u8> {
         Teardown::new(),
         async |teardown: &mut Teardown| {
             let mut code = EXIT_OK;
-            for entry in labs(&source)? {
+            let labs = labs(&source)?;
+            for entry in &labs {
                 if entry.life() != Life::Alive {
-                    for done in registry::remove(&entry)? {
+                    for done in registry::remove(entry)? {
                         say(&done);
                     }
                 }
@@ -78,7 +90,7 @@ pub(super) fn down(args: &LabArgs) -> Result<u8> {
             for ground in source.grounds(teardown).await? {
                 let name = ground.remote.name().to_owned();
                 // What cannot be removed on one host does not protect the other.
-                match remove(look(ground).await).await {
+                match remove(look(ground, &labs).await).await {
                     Ok(0) => say(&format!("host {name}: nothing was left")),
                     Ok(count) => say(&format!("host {name}: {count} leftovers removed")),
                     Err(error) => {
@@ -99,7 +111,7 @@ fn labs(source: &Source) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-fn life(entry: &Entry) -> String {
+pub(super) fn life(entry: &Entry) -> String {
     match entry.life() {
         Life::Alive => format!("in use by process {}", entry.harness.pid),
         Life::Orphaned => "its harness is gone, it ends by itself".into(),
@@ -107,11 +119,35 @@ fn life(entry: &Entry) -> String {
     }
 }
 
-fn lab_json(entry: &Entry) -> Value {
-    json!({ "id": entry.id, "since": entry.since, "state": life(entry) })
+/// What a lab is up for.
+pub(super) fn purpose(entry: &Entry) -> String {
+    match &entry.run {
+        Some(run) => format!("run {run} in the {} lab", entry.kind),
+        None => format!("a standing {} lab", entry.kind),
+    }
 }
 
-async fn look(ground: Ground) -> Result<Host> {
+fn lab_json(entry: &Entry) -> Result<Value> {
+    let alive = entry.life() == Life::Alive;
+    let entrances = match alive {
+        true => entry.entrances()?,
+        false => Vec::new(),
+    };
+    let hosts: Vec<Value> = entrances
+        .iter()
+        .map(|one| json!({ "name": one.host, "ssh": one.ssh(), "sftp": one.sftp(), "scp": one.scp() }))
+        .collect();
+    Ok(json!({
+        "id": entry.id,
+        "run": entry.run,
+        "since": entry.since,
+        "state": life(entry),
+        "alive": alive,
+        "hosts": hosts,
+    }))
+}
+
+async fn look(ground: Ground, labs: &[Entry]) -> Result<Host> {
     let remote = &ground.remote;
     let probe = deployed_probe(remote, &ground.home).await?;
     let processes = strays::find(&**remote, &ground.home).await?;
@@ -119,7 +155,9 @@ async fn look(ground: Ground) -> Result<Host> {
         Some(probe) => leftovers::find(probe, &ground.home).await?,
         None => Vec::new(),
     };
+    let standing = labs.iter().filter(|entry| entry.life() == Life::Alive);
     Ok(Host {
+        standing: standing.map(|entry| entry.id.clone()).collect(),
         ground,
         probe,
         folders,
@@ -185,7 +223,7 @@ impl Host {
                 .folders
                 .iter()
                 .filter(|found| found.state == State::InUse);
-            in_use.any(|found| found.run == run)
+            in_use.any(|found| found.run == run) || self.standing.iter().any(|lab| lab == run)
         };
         self.processes
             .iter()

@@ -4,10 +4,11 @@ mod adopt;
 mod deploy;
 mod leftovers;
 mod shell;
+mod up;
 
 use anyhow::Result;
 
-use super::{EXIT_INFRASTRUCTURE, EXIT_OK, place, say, say_json, wait_for};
+use super::{EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_OK, place, say, say_json, wait_for};
 use crate::cli::LabCommand;
 use crate::teardown::Teardown;
 
@@ -17,6 +18,7 @@ pub(super) fn lab(command: LabCommand) -> Result<u8> {
         LabCommand::Deploy(args) => deploy::deploy(&args),
         LabCommand::Status(args) => leftovers::status(&args),
         LabCommand::Down(args) => leftovers::down(&args),
+        LabCommand::Up(args) => up::up(&args),
         LabCommand::Shell(args) => shell::shell(&args),
     }
 }

@@ -13,6 +13,10 @@ pub mod folder;
 
 pub mod survey;
 
+mod client;
+
+pub use client::entrance;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +27,7 @@ use self::connect::Connected;
 use self::file::{Entered, Hosts};
 use super::facts::{self, Limits};
 use super::needs::Need;
-use super::{Ground, Host, Lab, Probes};
+use super::{Ground, Host, Lab, Probes, registry};
 use crate::link::{RelayEnd, RelayLink};
 use crate::scenario::{HostSpec, LinkSpec, Scenario};
 use crate::sut::deploy::deploy_probe;
@@ -88,6 +92,7 @@ pub async fn up(
     known: &Hosts,
     hosts: &[HostSpec],
     link: &LinkSpec,
+    run: Option<&str>,
     probes: &dyn Probes,
     teardown: &mut Teardown,
 ) -> Result<Lab> {
@@ -98,6 +103,15 @@ pub async fn up(
             hosts.len()
         );
     };
+    let registered = registry::register(registry::Coming {
+        kind: NAME,
+        run,
+        ..registry::Coming::default()
+    })?;
+    let (id, entrances) = (registered.id(), registered.entrances());
+    teardown.push("forget the lab", DOWN_DEADLINE, async move {
+        tokio::task::spawn_blocking(|| registered.remove()).await?
+    });
     let (one, other) = tokio::join!(
         ready(&hosts[0].name, a, known),
         ready(&hosts[1].name, b, known)
@@ -138,6 +152,10 @@ pub async fn up(
             ready[0].data, ready[1].data, known.origin
         )
     })?;
+    let client = |(spec, entered): (&HostSpec, &Entered)| entrance(&spec.name, entered);
+    let clients: Result<Vec<_>> = hosts.iter().zip([a, b]).map(client).collect();
+    let told = clients.and_then(|clients| entrances.tell(&clients));
+    notes.extend(registry::closed(told));
     let mut up = Vec::new();
     for (ready, (listen, peer)) in ready.into_iter().zip(addresses) {
         up.push(Host {
@@ -151,6 +169,7 @@ pub async fn up(
     }
     Ok(Lab {
         name: NAME,
+        id,
         hosts: up,
         link: Arc::new(link),
         notes,

@@ -33,9 +33,6 @@ pub(super) const SSH_PORT: u16 = 2222;
 /// The keys and settings of the server, and the host's accounts.
 const PLACE: &str = "/run/left-harness/ssh";
 
-/// Where a server is found that is not in everybody's `PATH`.
-const SSHD: &str = "/usr/sbin/sshd";
-
 /// A server starts in milliseconds.
 const SERVER_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -143,11 +140,12 @@ fn serve(spec: &HostOrder) -> Result<()> {
                 .arg("--user")
                 .arg(format!("--map-user={}", spec.account.uid))
                 .arg(format!("--map-group={}", spec.account.gid))
-                .args(["--", SSHD]);
+                .arg("--")
+                .arg(&spec.sshd);
             command
         }
         false => {
-            let mut command = Command::new(SSHD);
+            let mut command = Command::new(&spec.sshd);
             command.uid(spec.account.uid).gid(spec.account.gid);
             command
         }
@@ -163,7 +161,10 @@ fn serve(spec: &HostOrder) -> Result<()> {
         .stdout(Stdio::null())
         .stderr(log);
     let mut server = command.spawn().with_context(|| {
-        format!("cannot run {SSHD} (apt-get install openssh-server), or `unshare`")
+        format!(
+            "cannot run {} (apt-get install openssh-server), or `unshare`",
+            spec.sshd.display()
+        )
     })?;
     let address = SocketAddr::from(([127, 0, 0, 1], SSH_PORT));
     let deadline = Instant::now() + SERVER_DEADLINE;

@@ -8,7 +8,6 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,15 +15,15 @@ use anyhow::{Context, Result, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::host::{self, SSH_PORT};
-use super::message::{self, HostOrder, Order, Reply};
+use super::message::{self, HostOrder, Order, Reply, Wish};
+use crate::lab::{registry, run_folder};
 use crate::link::packet::socket;
-use crate::run::leases::FOLDER_LEASE;
 
 /// The servers listen already when they are dialled.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The last lease of an orphaned run has lapsed, and what it guarded is removed.
-const ORPHAN_TIME: Duration = FOLDER_LEASE.saturating_add(Duration::from_secs(5));
+const ORPHAN_TIME: Duration = run_folder::LEASE.saturating_add(Duration::from_secs(5));
 
 /// Does what is ordered on `control`; returns when the lab is to end.
 ///
@@ -34,7 +33,8 @@ pub fn run(control: &OwnedFd) -> Result<()> {
     let Some((order, _)) = message::receive::<Order>(control)? else {
         return Ok(());
     };
-    let up = bring_up(&order);
+    let own = std::fs::File::open("/proc/self/ns/net").context("cannot open a namespace")?;
+    let up = bring_up(&order, &own);
     let hosts = match up {
         Ok((hosts, sockets)) => {
             let passed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
@@ -43,8 +43,15 @@ pub fn run(control: &OwnedFd) -> Result<()> {
         }
         Err(error) => return message::send(control, &Reply::Failed(format!("{error:#}")), &[]),
     };
-    if message::receive::<message::End>(control)?.is_none() {
-        outlive_guards(&order);
+    loop {
+        match message::receive::<Wish>(control)? {
+            Some((Wish::Dial(index), _)) => dial_for(control, hosts.get(index), &own),
+            Some((Wish::End, _)) => break,
+            None => {
+                outlive_guards(&order);
+                break;
+            }
+        }
     }
     for host in hosts {
         host.end();
@@ -59,8 +66,7 @@ struct Running {
     said: BufReader<ChildStdout>,
 }
 
-fn bring_up(order: &Order) -> Result<(Vec<Running>, Vec<OwnedFd>)> {
-    let own = std::fs::File::open("/proc/self/ns/net").context("cannot open a namespace")?;
+fn bring_up(order: &Order, own: &std::fs::File) -> Result<(Vec<Running>, Vec<OwnedFd>)> {
     let mut hosts = Vec::new();
     for spec in &order.hosts {
         hosts.push(Running::start(spec)?);
@@ -87,7 +93,7 @@ fn bring_up(order: &Order) -> Result<(Vec<Running>, Vec<OwnedFd>)> {
     for (index, (spec, host)) in order.hosts.iter().zip(&mut hosts).enumerate() {
         host.hears("up")
             .with_context(|| format!("host {} does not come up", spec.name))?;
-        sockets.push(dial(host.child.id(), &own)?);
+        sockets.push(dial(host.child.id(), own)?);
         sockets.push(socket::open(&wire_end(index))?);
     }
     Ok((hosts, sockets))
@@ -134,6 +140,17 @@ impl Running {
     }
 }
 
+/// Passes one more connection out.
+fn dial_for(control: &OwnedFd, host: Option<&Running>, own: &std::fs::File) {
+    let dialled = host.context("there is no such host");
+    let dialled = dialled.and_then(|host| dial(host.child.id(), own));
+    // If it is not heard, nobody is there any more, which is noticed next.
+    let _ = match dialled {
+        Ok(stream) => message::send(control, &Reply::Dialled, &[stream.as_fd()]),
+        Err(error) => message::send(control, &Reply::Failed(format!("{error:#}")), &[]),
+    };
+}
+
 /// Connects to the server of a host, from inside.
 fn dial(pid: u32, own: &std::fs::File) -> Result<OwnedFd> {
     let kind = Some(LinkNameSpaceType::Network);
@@ -169,17 +186,16 @@ fn wire_end(index: usize) -> String {
     format!("wire{index}")
 }
 
-/// Waits until no guard has anything left to do.
+/// Waits until no guard has anything left to do. A folder that is kept, or that nobody
+/// guards, is not waited for: it stays anyway.
 fn outlive_guards(order: &Order) {
     let deadline = Instant::now() + ORPHAN_TIME;
-    while Instant::now() < deadline && order.hosts.iter().any(|host| has_run(&host.home)) {
+    while Instant::now() < deadline
+        && order
+            .hosts
+            .iter()
+            .any(|host| registry::awaits_guard(&host.home))
+    {
         std::thread::sleep(Duration::from_millis(100));
     }
-}
-
-fn has_run(home: &Path) -> bool {
-    let entries = std::fs::read_dir(home).into_iter().flatten().flatten();
-    entries
-        .into_iter()
-        .any(|entry| entry.file_name().as_encoded_bytes().starts_with(b"run-"))
 }

@@ -43,6 +43,8 @@ pub struct HostOrder {
     pub address: Ipv4Addr,
     /// The server's key, as OpenSSH keeps it.
     pub host_key: String,
+    /// The server's program, which wants to be called by its full path.
+    pub sshd: PathBuf,
     /// The one key that lets in.
     pub authorized: String,
     /// Who logs in.
@@ -72,13 +74,20 @@ impl Account {
 pub enum Reply {
     /// All hosts are up; for each a socket to its server and its end of the wire.
     Up,
-    /// They are not, and why.
+    /// One more connection to the server that was asked for, which comes with it.
+    Dialled,
+    /// It was not done, and why.
     Failed(String),
 }
 
-/// The lab is not needed any more.
+/// What is wanted of an init whose hosts are up.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct End {}
+pub enum Wish {
+    /// One more connection to the server of the host with this place in the order.
+    Dial(usize),
+    /// The lab is not needed any more.
+    End,
+}
 
 /// No answer takes longer than this.
 ///

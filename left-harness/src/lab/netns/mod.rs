@@ -6,12 +6,15 @@
 //! network, mounts, processes and name. There is no control network: the init connects
 //! to each host's server from inside and passes the connected socket out, with the
 //! packet socket at the wire's end of the host ([`message`]). Nothing has a name on
-//! this machine, so that the end of the init is the end of everything.
+//! this machine, so that the end of the init is the end of everything. For the user's own
+//! `ssh` the harness keeps a port on loopback for each host ([`gate`]).
 //!
 //! For root and for an ordinary user alike: an ordinary user is root of a user
 //! namespace, and the server runs in one below it as the user again. Root has the
 //! server run as an account that exists in the hosts only.
 
+mod account;
+mod gate;
 pub mod host;
 pub mod init;
 pub mod message;
@@ -27,9 +30,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use self::message::{Account, HostOrder, Order, Reply};
+use self::gate::Dial;
+use self::message::{Account, HostOrder, Order, Reply, Wish};
 use super::needs::{Hurt, Need};
 use super::{Host, Lab, places, registry};
+use crate::host::client_config::ClientHost;
 use crate::host::keys::{self, PrivateKey};
 use crate::host::remote::Remote;
 use crate::host::ssh::{Credential, Door, HostKey, Ssh, Way};
@@ -42,10 +47,6 @@ pub const NAME: &str = "netns";
 
 /// The account in the hosts. The name is the host's own affair.
 pub const USER: &str = "left-harness";
-
-/// Its number where the harness is root: an unprivileged one in a range that neither
-/// distributions nor systemd give away (60578 to 61183).
-const ROOTS_ACCOUNT: u32 = 60_942;
 
 /// Where the program under test listens; each host has all ports to itself.
 const PORT: u16 = 21_000;
@@ -85,6 +86,7 @@ pub async fn up(
     dir: &Path,
     hosts: &[HostSpec],
     link: &LinkSpec,
+    run: Option<&str>,
     teardown: &mut Teardown,
 ) -> Result<Lab> {
     let [_, _] = hosts else {
@@ -93,7 +95,9 @@ pub async fn up(
             hosts.len()
         );
     };
-    let account = account()?;
+    let account = account::choose()?;
+    let sshd = needs::sshd();
+    let sshd = sshd.context("there is no sshd (apt-get install openssh-server)")?;
     let client_key = Arc::new(keys::generate()?);
     let mut host_keys = Vec::new();
     let mut orders = Vec::new();
@@ -101,8 +105,7 @@ pub async fn up(
     for spec in hosts {
         let home = places::home(dir, &spec.name)?;
         if account.is_roots() {
-            std::os::unix::fs::chown(&home, Some(account.uid), Some(account.gid))
-                .with_context(|| format!("cannot give {} to the hosts", home.display()))?;
+            account::give(&home, account)?;
         }
         let key = keys::generate()?;
         orders.push(HostOrder {
@@ -111,6 +114,7 @@ pub async fn up(
             disk_bytes: spec.share_bytes,
             address: address(orders.len()),
             host_key: pem(&key)?,
+            sshd: sshd.clone(),
             authorized: client_key.public_key().to_openssh()?,
             account,
         });
@@ -133,13 +137,27 @@ pub async fn up(
     let order = Order { hosts: orders };
     // The slot is filled in there: who is interrupted here undoes it all the same, and
     // waits for it by its lock.
+    let (filling, run) = (slot.clone(), run.map(str::to_owned));
     let started = tokio::task::spawn_blocking(move || {
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let (init, sockets) = Init::start(&order, account, homes)?;
+        let mut slot = filling.lock().unwrap_or_else(PoisonError::into_inner);
+        let (init, sockets) = Init::start(&order, account, homes, run.as_deref())?;
+        let (id, entrances) = (init.registered.id(), init.registered.entrances());
         *slot = Some(init);
-        Ok::<_, anyhow::Error>(sockets)
+        Ok::<_, anyhow::Error>((sockets, id, entrances))
     });
-    let sockets = started.await??;
+    let (sockets, id, entrances) = started.await??;
+    let dial = |index| -> Dial {
+        let slot = slot.clone();
+        Arc::new(move || {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.as_mut().context("the lab is gone")?.dial(index)
+        })
+    };
+    let (ports, mut doors) = gate::open((0..hosts.len()).map(dial).collect()).await?;
+    teardown.push("close the doors of the hosts", DOWN_DEADLINE, async move {
+        doors.shutdown().await;
+        Ok(())
+    });
 
     let mut up = Vec::new();
     let mut ends = Vec::new();
@@ -173,44 +191,29 @@ pub async fn up(
             vnet: true,
         });
     }
+    let clients = hosts.iter().zip(ports).zip(&host_keys);
+    let clients = clients.map(|((spec, port), key)| ClientHost {
+        name: &spec.name,
+        address: "127.0.0.1",
+        port,
+        user: USER,
+        key: &client_key,
+        host_key: key.public_key(),
+    });
+    let opened = entrances.open(&Vec::from_iter(clients));
     let link = PacketLink::up(ends, link)?;
     Ok(Lab {
         name: NAME,
+        id,
         hosts: up,
         link: Arc::new(link),
-        notes: Vec::new(),
+        notes: Vec::from_iter(registry::closed(opened)),
     })
 }
 
 /// On the wire, which nobody else is on.
 fn address(index: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, 1 + index as u8)
-}
-
-/// Who the program under test runs as: never root.
-fn account() -> Result<Account> {
-    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    if !uid.is_root() {
-        return Ok(Account {
-            uid: uid.as_raw(),
-            gid: gid.as_raw(),
-            nested: true,
-        });
-    }
-    // Who has become root by sudo finds files of their own afterwards.
-    let number = |name: &str| -> Option<u32> {
-        let number = std::env::var(name).ok()?.parse().ok()?;
-        (number != 0).then_some(number)
-    };
-    let (uid, gid) = match (number("SUDO_UID"), number("SUDO_GID")) {
-        (Some(uid), Some(gid)) => (uid, gid),
-        _ => (ROOTS_ACCOUNT, ROOTS_ACCOUNT),
-    };
-    Ok(Account {
-        uid,
-        gid,
-        nested: false,
-    })
 }
 
 fn pem(key: &PrivateKey) -> Result<String> {
@@ -231,6 +234,8 @@ struct Init {
     control: OwnedFd,
     child: Child,
     registered: registry::Registered,
+    /// An answer that did not come may still come, and would be taken for another one.
+    has_hung: bool,
 }
 
 impl Init {
@@ -238,6 +243,7 @@ impl Init {
         order: &Order,
         account: Account,
         homes: Vec<registry::Home>,
+        run: Option<&str>,
     ) -> Result<(Self, Vec<Sockets>)> {
         let (control, theirs) = socketpair(
             AddressFamily::UNIX,
@@ -262,11 +268,17 @@ impl Init {
             .spawn()
             .context("cannot run `unshare` (apt-get install util-linux)")?;
         drop(command);
-        let registered = registry::register(NAME, Some(child.id()), homes)?;
+        let registered = registry::register(registry::Coming {
+            kind: NAME,
+            run,
+            init: Some(child.id()),
+            homes,
+        })?;
         let init = Self {
             control,
             child,
             registered,
+            has_hung: false,
         };
         message::deadline(&init.control, UP_DEADLINE)?;
         let answered = message::send(&init.control, order, &[])
@@ -280,6 +292,7 @@ impl Init {
                 "its init passed too few sockets".to_owned()
             }
             Ok(Some((Reply::Failed(why), _))) => why,
+            Ok(Some((Reply::Dialled, _))) => "its init talks nonsense".to_owned(),
             Ok(None) => "its init ended without a word".to_owned(),
             Err(error) => format!("{error:#}"),
         };
@@ -288,9 +301,27 @@ impl Init {
         bail!("cannot bring the namespaces up: {why}{}", said(complaints));
     }
 
+    /// One more connection to the server of a host.
+    fn dial(&mut self, index: usize) -> Result<OwnedFd> {
+        if self.has_hung {
+            bail!("the namespaces' init does not answer");
+        }
+        message::send(&self.control, &Wish::Dial(index), &[])?;
+        let answer = message::receive::<Reply>(&self.control);
+        self.has_hung = answer.is_err();
+        match answer? {
+            Some((Reply::Dialled, sockets)) => {
+                let socket = sockets.into_iter().next();
+                socket.context("the namespaces' init passed no socket")
+            }
+            Some((Reply::Failed(why), _)) => bail!("{why}"),
+            Some((Reply::Up, _)) | None => bail!("the namespaces' init is gone"),
+        }
+    }
+
     /// Ends all hosts and waits until they are gone.
     fn end(mut self) -> Result<()> {
-        let _ = message::send(&self.control, &message::End {}, &[]);
+        let _ = message::send(&self.control, &Wish::End, &[]);
         drop(self.control);
         let deadline = Instant::now() + DOWN_DEADLINE / 2;
         while self.child.try_wait()?.is_none() {

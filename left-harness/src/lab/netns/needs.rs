@@ -1,19 +1,19 @@
 //! What a netns lab needs of this machine, looked for before anything is made.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use crate::lab::capability::Capability;
 
+/// Where servers lie that are not in everybody's `PATH`.
+const SBIN: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
 /// Each thing that the lab needs, and how what is missing is mended.
 pub fn capabilities() -> Vec<Capability> {
     let mut all = vec![
-        program(
-            "OpenSSH server",
-            "/usr/sbin/sshd",
-            "apt-get install openssh-server",
-        ),
+        server(),
         tool("unshare", &["--version"], "apt-get install util-linux"),
         tool("ip", &["-V"], "apt-get install iproute2"),
     ];
@@ -29,10 +29,35 @@ pub fn missing() -> Option<String> {
         .clone()
 }
 
-fn program(name: &'static str, path: &str, mend: &str) -> Capability {
-    match Path::new(path).is_file() {
-        true => Capability::yes(name, path),
-        false => Capability::no(name, format!("there is no {path}"), mend),
+/// OpenSSH's server: in `PATH`, or where programs lie that are not in everybody's. It
+/// insists on being called by its full path.
+pub fn sshd() -> Option<PathBuf> {
+    find_sshd(&std::env::var_os("PATH").unwrap_or_default())
+}
+
+fn find_sshd(path: &OsStr) -> Option<PathBuf> {
+    let folders = std::env::split_paths(path).chain(SBIN.iter().map(PathBuf::from));
+    let mut files = folders.map(|folder| folder.join("sshd"));
+    let found = files.find(|file| file.is_absolute() && is_program(file))?;
+    // A link may lead through a folder that the hosts have for themselves, such as /run.
+    found.canonicalize().ok()
+}
+
+fn is_program(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(file)
+        .is_ok_and(|stat| stat.is_file() && stat.permissions().mode() & 0o111 != 0)
+}
+
+fn server() -> Capability {
+    const NAME: &str = "OpenSSH server";
+    match sshd() {
+        Some(file) => Capability::yes(NAME, file.display().to_string()),
+        None => Capability::no(
+            NAME,
+            format!("no sshd in PATH, {}", SBIN.join(", ")),
+            "apt-get install openssh-server",
+        ),
     }
 }
 
@@ -81,5 +106,26 @@ fn namespaces() -> Capability {
             )
         }
         Err(error) => Capability::no(NAME, error.to_string(), "apt-get install util-linux"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_server_is_found_in_the_path_by_its_real_name() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = dir.path().canonicalize().expect("it is there");
+        let real = dir.join("store-sshd");
+        std::fs::write(&real, "").expect("written");
+        symlink(&real, dir.join("sshd")).expect("linked");
+        assert_ne!(find_sshd(dir.as_os_str()), Some(real.clone()), "no program");
+        let program = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&real, program).expect("it is ours");
+        let path = std::env::join_paths(["relative".as_ref(), dir.as_path()]).expect("a path");
+        assert_eq!(find_sshd(&path), Some(real));
     }
 }

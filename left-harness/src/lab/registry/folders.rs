@@ -4,13 +4,15 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::run::leases::MARKER;
+use crate::lab::run_folder::{MARKER, is_marked};
 
-/// A marker is an id, which has a few dozen bytes.
-const MARKER_BYTES_MAX: u64 = 256;
+/// A guard marks its folder within milliseconds before it stands in it, on a machine
+/// that is busy with other things.
+const GUARD_START_MAX: Duration = Duration::from_secs(2);
 
 /// Every folder in these homes that bears the mark of a run.
 pub(super) fn of_runs<'a>(homes: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
@@ -22,6 +24,23 @@ pub(super) fn of_runs<'a>(homes: impl Iterator<Item = &'a Path>) -> Vec<PathBuf>
     }
     found.sort();
     found
+}
+
+/// Whether something in a home will be taken away by its guard: a guard stands in a
+/// folder, or the run of one is so young that its guard may just be coming.
+pub fn awaits_guard(home: &Path) -> bool {
+    let folders = of_runs(std::iter::once(home));
+    if folders.is_empty() {
+        return false;
+    }
+    let guarded = folders_with_processes();
+    folders.iter().any(|folder| {
+        let stat = std::fs::symlink_metadata(folder);
+        let is_guarded = stat.is_ok_and(|stat| guarded.contains(&(stat.dev(), stat.ino())));
+        let made = std::fs::symlink_metadata(folder.join(MARKER)).and_then(|stat| stat.modified());
+        let age = made.map(|made| made.elapsed().unwrap_or_default());
+        is_guarded || age.is_ok_and(|age| age < GUARD_START_MAX)
+    })
 }
 
 /// Removes the folders of runs in a home that no process has to itself: a guard
@@ -47,21 +66,6 @@ pub(super) fn remove_unguarded(home: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(removed)
-}
-
-/// `run-ID` with a marker that says ID, and a folder itself.
-fn is_marked(folder: &Path) -> bool {
-    let name = folder.file_name().and_then(|name| name.to_str());
-    let Some(run) = name.and_then(|name| name.strip_prefix("run-")) else {
-        return false;
-    };
-    let is_folder = std::fs::symlink_metadata(folder).is_ok_and(|stat| stat.is_dir());
-    let marker = folder.join(MARKER);
-    let is_small = std::fs::symlink_metadata(&marker)
-        .is_ok_and(|stat| stat.is_file() && stat.len() <= MARKER_BYTES_MAX);
-    is_folder
-        && is_small
-        && std::fs::read(&marker).is_ok_and(|id| id.trim_ascii() == run.as_bytes())
 }
 
 /// By device and inode: a host may see the same folder under another name.

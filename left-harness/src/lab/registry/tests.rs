@@ -22,7 +22,13 @@ impl Bench {
             host: "a".into(),
             dir: self.dir.path().join("a"),
         };
-        register_in(&self.labs(), "netns", init, vec![home]).expect("registered")
+        let lab = Coming {
+            kind: "netns",
+            init,
+            homes: vec![home],
+            ..Coming::default()
+        };
+        register_in(&self.labs(), lab).expect("registered")
     }
 
     fn only(&self) -> Entry {
@@ -36,16 +42,20 @@ impl Bench {
         let mut entry = self.only();
         entry.harness.start_time += 1;
         let text = serde_json::to_string(&entry).expect("it is JSON");
-        std::fs::write(registered.file().expect("a file"), text).expect("written");
+        std::fs::write(file_of(registered), text).expect("written");
         entry
     }
 
     fn run_folder(&self, run: &str, marker: &str) -> PathBuf {
         let folder = self.dir.path().join("a").join(format!("run-{run}"));
         std::fs::create_dir_all(folder.join("share")).expect("made");
-        std::fs::write(folder.join(crate::run::leases::MARKER), marker).expect("written");
+        std::fs::write(folder.join(crate::lab::run_folder::MARKER), marker).expect("written");
         folder
     }
+}
+
+fn file_of(registered: &Registered) -> PathBuf {
+    registered.place.as_ref().expect("there is a home").file()
 }
 
 fn sleeper(dir: &Path) -> std::process::Child {
@@ -97,6 +107,27 @@ fn a_crashed_lab_is_taken_away_with_its_process_and_unguarded_folders() {
 }
 
 #[test]
+fn only_a_folder_that_a_guard_takes_away_is_waited_for() {
+    let bench = Bench::new();
+    let home = bench.dir.path().join("a");
+    assert!(!awaits_guard(&home), "there is no folder");
+    let folder = bench.run_folder("1", "1");
+    assert!(awaits_guard(&home), "its guard may just be coming");
+    let marker = folder.join(crate::lab::run_folder::MARKER);
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    let file = std::fs::File::open(&marker).expect("it is there");
+    file.set_modified(old).expect("it is ours");
+    assert!(!awaits_guard(&home), "nobody guards it");
+    let mut guard = sleeper(&folder);
+    assert!(awaits_guard(&home));
+    let kept = folder.join(crate::lab::run_folder::KEPT_MARKER);
+    std::fs::rename(&marker, kept).expect("it is ours");
+    assert!(!awaits_guard(&home), "it is the user's now");
+    guard.kill().expect("it still ran");
+    guard.wait().expect("it ended");
+}
+
+#[test]
 fn folders_of_a_home_that_another_lab_uses_are_left_to_it() {
     let bench = Bench::new();
     let crashed = bench.register(None);
@@ -126,7 +157,7 @@ fn a_crashed_lab_that_has_left_nothing_is_forgotten_by_itself() {
 fn a_file_that_is_no_entry_is_named() {
     let bench = Bench::new();
     let registered = bench.register(None);
-    let file = registered.file().expect("a file");
+    let file = &file_of(&registered);
     for text in ["{", "{\"id\":\"../../x\"}"] {
         std::fs::write(file, text).expect("written");
         let error = list_in(&bench.labs()).expect_err("it is damaged");

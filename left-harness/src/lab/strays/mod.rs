@@ -10,6 +10,10 @@ use anyhow::{Result, bail};
 
 use crate::host::remote::{Command, Exit, Remote, path_text};
 
+/// The variable of the environment in which whatever a run or a standing lab starts
+/// bears its name.
+pub const MARK: &str = "LEFT_HARNESS_RUN";
+
 /// Looks and kills; its text says how.
 const SCRIPT: &str = include_str!("find.sh");
 

@@ -55,7 +55,7 @@ fn a_killed_harness_leaves_nothing_once_the_leases_are_over() {
 }
 
 /// Probes that still run from the hosts' folders.
-fn relays_of(inventory: &Inventory) -> usize {
+pub(super) fn relays_of(inventory: &Inventory) -> usize {
     let folders = [&inventory.a, &inventory.b].map(Inventory::folder);
     let entries = std::fs::read_dir("/proc")
         .expect("/proc is there")
