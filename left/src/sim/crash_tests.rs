@@ -235,7 +235,7 @@ fn interrupted(
 fn at_every_change(case: Case, check: impl Fn(&[(String, Vec<u8>)]) -> bool) {
     let prepared = prepared(case);
     let count = std::env::var("LEFT_SIM_SEEDS").ok();
-    let count = count.and_then(|text| text.parse().ok()).unwrap_or(3);
+    let count = count.and_then(|text| text.parse().ok()).unwrap_or(8);
     let seeds = (0..count).map(Some);
     for power_cut in std::iter::once(None).chain(seeds) {
         for change in 0.. {
