@@ -53,24 +53,25 @@ fn follow(mine: &Entry, theirs: &Entry) -> Decision {
 }
 
 /// Each side changed it without knowing of the other's change.
+///
+/// Who keeps what it has may know of both changes from then on. Who takes what the
+/// other has takes it as it is, with the other's version and no more: a version
+/// that knows more than its maker would stand for two things, if the maker went on
+/// meanwhile.
 fn reconcile(mine: &Entry, theirs: &Entry) -> Decision {
-    let version = mine.version.merged(&theirs.version);
+    let both = || Decision::Record(mine.with_version(mine.version.merged(&theirs.version)));
     match (&mine.body, &theirs.body) {
-        _ if mine.same_content(theirs) => {
-            let winner = if metadata_rank(mine) >= metadata_rank(theirs) {
-                mine
-            } else {
-                theirs
-            };
-            adopt_metadata(mine, winner.with_version(version))
-        }
+        _ if mine.same_content(theirs) => match metadata_rank(mine) >= metadata_rank(theirs) {
+            true => both(),
+            false => Decision::SetMetadata(theirs.clone()),
+        },
         // A change beats a deletion.
-        (Body::Deleted, _) => Decision::Install(theirs.with_version(version)),
-        (_, Body::Deleted) => Decision::Record(mine.with_version(version)),
+        (Body::Deleted, _) => Decision::Install(theirs.clone()),
+        (_, Body::Deleted) => both(),
         // Ours must not claim to know theirs before the peer has saved it, or
         // the peer would take ours for a successor and save nothing.
         _ if keeps_the_name(mine, theirs) => Decision::Nothing,
-        _ => Decision::InstallKeepingOurs(theirs.with_version(version)),
+        _ => Decision::InstallKeepingOurs(theirs.clone()),
     }
 }
 
@@ -251,22 +252,22 @@ mod tests {
         assert_eq!(plan(Some(&one), &at(&one, 0, 1)), Record(at(&one, 1, 1)));
         assert_eq!(
             plan(Some(&one), &at(&two, 0, 1)),
-            InstallKeepingOurs(at(&two, 1, 1))
+            InstallKeepingOurs(at(&two, 0, 1))
         );
         assert_eq!(plan(Some(&at(&two, 0, 1)), &one), Nothing);
         assert_eq!(plan(Some(&one), &at(&gone, 0, 1)), Record(at(&one, 1, 1)));
-        assert_eq!(plan(Some(&gone), &at(&one, 0, 1)), Install(at(&one, 1, 1)));
+        assert_eq!(plan(Some(&gone), &at(&one, 0, 1)), Install(at(&one, 0, 1)));
         assert_eq!(plan(Some(&gone), &at(&gone, 0, 1)), Record(at(&gone, 1, 1)));
         assert_eq!(
             plan(Some(&one), &at(&dir, 0, 1)),
-            InstallKeepingOurs(at(&dir, 1, 1))
+            InstallKeepingOurs(at(&dir, 0, 1))
         );
         assert_eq!(plan(Some(&dir), &at(&one, 0, 1)), Nothing);
         let linked = other(link("x"), 0, 1);
         assert_eq!(plan(Some(&one), &linked), Nothing);
         // First meeting of equal contents: the later mtime, no transfer, no copy.
         let later = file("one", 30, 0, 1);
-        assert_eq!(plan(Some(&one), &later), SetMetadata(at(&later, 1, 1)));
+        assert_eq!(plan(Some(&one), &later), SetMetadata(later.clone()));
         assert_eq!(plan(Some(&later), &one), Record(at(&later, 1, 1)));
     }
 

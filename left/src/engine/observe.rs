@@ -77,11 +77,7 @@ fn if_it_is_the_peers(seen: Entry, known: Option<&Entry>, want: &Entry) -> Entry
     if !is_news || !same {
         return seen;
     }
-    let version = known.map_or_else(
-        || want.version.clone(),
-        |known| known.version.merged(&want.version),
-    );
-    want.with_version(version)
+    want.clone()
 }
 
 enum Found {

@@ -72,3 +72,29 @@ fn the_same_seed_gives_the_same_run() {
         assert_eq!(run(seed, &steps_of(seed)), run(seed, &steps_of(seed)));
     }
 }
+
+/// Runs that failed once.
+mod once {
+    use super::super::plan::{At::*, Op::*, Step, Step::*};
+    use super::run;
+
+    fn holds(seed: u64, steps: &[Step]) {
+        assert_eq!(run(seed, steps), Ok(()));
+    }
+
+    /// B resolved a conflict by a version that knew of both; A deleted what it had
+    /// and resolved against what B had had before, with the same version.
+    #[test]
+    fn a_version_never_stands_for_two_things() {
+        let steps = [
+            Intrude(A, 14, Rename(2, 7)),
+            User(A, Mkdir(2), true),
+            User(B, Symlink(2), true),
+            Scan(A),
+            Scan(B),
+            Deliver(B, 4),
+            Apply(B),
+        ];
+        holds(1071, &steps);
+    }
+}
