@@ -29,6 +29,7 @@ fn failing_and_ended(
 ) {
     let case = Case {
         how,
+        to_link: false,
         is_known: true,
         is_edited: false,
         has_rename_flags,
