@@ -252,12 +252,16 @@ fn interrupted(
     (died, files)
 }
 
+/// A kill, and power cuts of some seeds; `LEFT_SIM_SEEDS` says of how many.
+pub(super) fn ends(usual: u64) -> impl Iterator<Item = Option<u64>> {
+    let count = std::env::var("LEFT_SIM_SEEDS").ok();
+    let count = count.and_then(|text| text.parse().ok()).unwrap_or(usual);
+    std::iter::once(None).chain((0..count).map(Some))
+}
+
 fn at_every_change(case: Case, check: impl Fn(&[(String, Vec<u8>)]) -> bool) {
     let prepared = prepared(case);
-    let count = std::env::var("LEFT_SIM_SEEDS").ok();
-    let count = count.and_then(|text| text.parse().ok()).unwrap_or(8);
-    let seeds = (0..count).map(Some);
-    for power_cut in std::iter::once(None).chain(seeds) {
+    for power_cut in ends(8) {
         for change in 0.. {
             let (died, files) = interrupted(&prepared, case.how, change, power_cut);
             let shown: Vec<_> = files
@@ -384,59 +388,4 @@ fn a_disk_that_lies_about_syncs_is_found_out() {
         machine.user().read(NAME).is_ok_and(|bytes| bytes != NEW)
     });
     assert!(torn);
-}
-
-#[test]
-fn an_edit_before_any_change_of_a_job_is_somewhere_afterwards() {
-    let hows = [
-        How::Install,
-        How::InstallKeepingOurs,
-        How::SetMetadata,
-        How::Remove,
-    ];
-    let edits: [fn(&Machine); 3] = [
-        |machine| machine.user().write(NAME, &EDIT).unwrap(),
-        |machine| {
-            machine.user().write("saved", &EDIT).unwrap();
-            machine.user().rename("saved", NAME).unwrap();
-        },
-        |machine| {
-            machine.user().write("d/other", &EDIT).unwrap();
-            // It may be removed already, and then there is nothing to swap with.
-            let _ = machine.user().exchange("d/other", NAME);
-        },
-    ];
-    for how in hows {
-        let case = Case {
-            how,
-            to_link: false,
-            is_known: true,
-            is_edited: false,
-            has_rename_flags: true,
-        };
-        let prepared = prepared(case);
-        for (n, edit) in edits.iter().enumerate() {
-            for change in 0.. {
-                let machine = prepared.0.fork();
-                let disk = Arc::new(machine.start().unwrap());
-                let index = Arc::new(open_index(&disk, FRESH).unwrap());
-                let job = job(&index, NAME, prepared.1.clone(), how);
-                let at = machine.changes() + change;
-                machine.meanwhile(at, *edit);
-                apply(&*disk, &*index, vec![job]);
-                let is_over = machine.changes() <= at;
-                if is_over {
-                    break;
-                }
-                let files = files(&machine);
-                assert!(
-                    has(&files, &EDIT),
-                    "{how:?}, edit {n}, change {change}: {:?}",
-                    machine.tree()
-                );
-                look(&disk, &index);
-                assert_known(&index, &files);
-            }
-        }
-    }
 }

@@ -54,6 +54,7 @@ pub(crate) use rng::Rng;
 
 mod against_real;
 mod crash_tests;
+mod edit_tests;
 mod fault_tests;
 mod seeds;
 mod tests;

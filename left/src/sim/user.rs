@@ -169,6 +169,15 @@ impl User<'_> {
         })
     }
 
+    /// Makes what is at a path durable, and of a folder its names.
+    pub(crate) fn sync_path(&self, path: impl AsRef<[u8]>) -> Result<(), Errno> {
+        self.at(path, |shared, folder, name| {
+            let id = shared.fs.lookup(folder, name)?;
+            shared.fs.sync(id);
+            Ok(())
+        })
+    }
+
     /// Makes everything durable.
     pub(crate) fn sync(&self) {
         self.0.lock().fs.sync_all();
