@@ -2,11 +2,11 @@
 //!
 //! In reading order: what things are ([`path`], [`version`], [`entry`]); what
 //! this side knows ([`record`], [`index`]); what the disk says ([`disk`],
-//! [`share`], [`scanner`]); what follows from both sides' knowledge ([`plan`]); what
-//! travels ([`wire`]) and how content does ([`transfer`], [`part`]); what
-//! changes the share ([`apply`]); who decides when ([`engine`]), with whom
-//! ([`session`]), and who runs it all ([`daemon`]); what the world is told
-//! ([`status`], [`events`]).
+//! [`share`], [`scanner`]) and when it is asked ([`watcher`]); what follows from
+//! both sides' knowledge ([`plan`]); what travels ([`wire`]) and how content does
+//! ([`transfer`], [`part`]); what changes the share ([`apply`]); who decides
+//! when ([`engine`]), with whom ([`session`]), and who runs it all
+//! ([`daemon`]); what the world is told ([`status`], [`events`]).
 //!
 //! What never happens: a path holds half a content; the absence of an entry is
 //! taken for a deletion; a file of the user is removed without a newer version
@@ -14,8 +14,10 @@
 //! the peer, names or disk contents cause a panic.
 
 //!
-//! Limits of this version, all of them meant to go: nothing is encrypted;
-//! content that moved within a file is received again; a restored or copied
+//! Limits of this version, all of them meant to go: nothing is encrypted; where
+//! changes cannot be watched, looking takes at most a fiftieth of a core, so it is
+//! seldom in a large share; what is written through a mapping of a file is found
+//! by the next look at everything; content that moved within a file is received again; a restored or copied
 //! `.left` is not noticed unless both sides have the same one; on a file system
 //! that cannot exchange two names, an edit in the instant of a replacement is
 //! lost; a writer that still holds a replaced file open writes into nothing; equal
@@ -36,6 +38,7 @@ pub mod index;
 pub mod plan;
 pub mod record;
 pub mod scanner;
+pub mod watcher;
 
 pub mod apply;
 pub mod part;

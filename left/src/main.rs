@@ -105,6 +105,10 @@ fn status(args: &StatusArgs) -> ExitCode {
          received:  {} bytes\nsent:      {} bytes\n",
         status.received_bytes, status.sent_bytes,
     ));
+    let looked = ["initialization", "scanning", "termination"];
+    if !status.watching && !looked.contains(&state.as_str()) {
+        say("changes:   found by looking at everything in turn, not by watching\n");
+    }
     if let Some(held) = &status.held {
         say(&format!(
             "held back: {} deletions of the peer: left confirm {}\n",

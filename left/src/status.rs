@@ -69,6 +69,9 @@ pub struct Activity {
     pub receiving: bool,
     /// Something is sent.
     pub sending: bool,
+    /// Changes are told of by the system; otherwise everything is looked at in
+    /// turn.
+    pub watching: bool,
     /// The end has begun.
     pub ending: bool,
 }
@@ -117,6 +120,9 @@ pub struct Status {
     pub connected: bool,
     /// Always true in this version: nothing is encrypted.
     pub insecure: bool,
+    /// Whether changes in the share are told of by the system. If not,
+    /// everything is looked at in turn, and a problem says why.
+    pub watching: bool,
     /// Entries in the index, tombstones too.
     pub entries: u64,
     /// Entries of the peer that are still to be acted on.

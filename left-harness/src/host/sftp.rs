@@ -5,8 +5,10 @@
 //! protocol's crate keeps names as text: a name that is not UTF-8 cannot be
 //! addressed here, and is refused instead of being mistaken for another one.
 
+mod blocks;
 mod channel;
 mod transfer;
+mod writes;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use crate::index::{Index, Store};
 use crate::path::RelPath;
 use crate::share::Share;
 use crate::trash;
+use crate::watcher::Watcher;
 
 /// The engine answers at once, unless it is ending.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,7 +23,7 @@ pub(super) struct Answering {
     pub share: Arc<Share>,
     pub index: Arc<Index>,
     pub inputs: SyncSender<Input>,
-    pub look_again: SyncSender<()>,
+    pub watcher: Arc<Watcher>,
 }
 
 impl Answering {
@@ -31,7 +32,7 @@ impl Answering {
             Request::Confirm { set } => self.confirm(set),
             other => {
                 let answer = answer_from_disk(&self.share, &*self.index, other);
-                let _ = self.look_again.try_send(());
+                self.watcher.ask();
                 answer
             }
         }

@@ -12,6 +12,7 @@ use crate::index::{Index, IndexError};
 use crate::part::{remove_all_parts, remove_part, remove_small_parts};
 use crate::share::Share;
 use crate::transfer::receive::Note;
+use crate::watcher::Watcher;
 use crate::wire::message::{Have, Message};
 
 /// Events that are taken together, so that they share a commit.
@@ -63,7 +64,7 @@ pub(super) struct Hands {
     /// The thread that changes the share.
     pub applier: SyncSender<Box<Job>>,
     /// Makes the scanner look again soon.
-    pub look_again: SyncSender<()>,
+    pub watcher: Arc<Watcher>,
 }
 
 /// Who waits for something from the engine.
@@ -188,9 +189,7 @@ fn perform(
         Action::HangUp { session } => {
             waiting.sessions.remove(&session);
         }
-        Action::LookAgain => {
-            let _ = hands.look_again.try_send(());
-        }
+        Action::LookAgain => hands.watcher.ask(),
         Action::RemovePart(id) => remove_part(&*hands.share, id),
         Action::RemoveSmallParts => remove_small_parts(&*hands.share, &*hands.index)?,
         Action::RemoveAllParts => remove_all_parts(&*hands.share, &*hands.index)?,

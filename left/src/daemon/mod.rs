@@ -4,6 +4,7 @@ mod again;
 mod answer;
 mod drive;
 mod error;
+mod looking;
 mod places;
 mod work;
 
@@ -26,8 +27,9 @@ pub use answer::answer_from_disk;
 pub use drive::Input;
 use drive::{Hands, drive};
 pub use error::DaemonError;
+use looking::Looking;
 use places::{open_events, refuse_log_inside, share_path};
-use work::{apply_all, scan_always};
+use work::apply_all;
 
 use crate::events::Reporter;
 use crate::index::Index;
@@ -41,6 +43,7 @@ use crate::transfer::blocks::ListCache;
 use crate::transfer::send::SendContext;
 use crate::trash::unix_seconds;
 use crate::version::ReplicaId;
+use crate::watcher::Watcher;
 use crate::wire::socket::listen;
 
 /// The status file is not written more often.
@@ -221,21 +224,21 @@ impl Daemon {
         let lists = Arc::new(ListCache::default());
         let (inputs, inputs_end) = sync_channel(INPUTS_MAX);
         let (jobs, jobs_end) = sync_channel(JOBS_MAX);
-        let (look_again, look_again_end) = sync_channel(1);
-        let look_again_too = look_again.clone();
+        let (wake, woken) = sync_channel(1);
         let failed = Arc::new(std::sync::Mutex::new(None));
         let fail = Failing {
             failed: failed.clone(),
             alarm: Arc::new(alarm.try_clone()?),
         };
         let mut workers = Vec::new();
+        let watcher = Arc::new(Watcher::new(share.clone(), wake));
 
         let hands = Hands {
             share: share.clone(),
             index: index.clone(),
             reporter: reporter.clone(),
             applier: jobs,
-            look_again,
+            watcher: watcher.clone(),
         };
         let fail_engine = fail.clone();
         workers.push(spawn("engine", move || {
@@ -245,25 +248,34 @@ impl Daemon {
         })?);
         let (applier_share, applier_index, applied) =
             (share.clone(), index.clone(), inputs.clone());
+        let placing = watcher.clone();
         workers.push(spawn("applier", move || {
-            apply_all(&applier_share, &applier_index, &jobs_end, &applied)
+            apply_all(
+                &applier_share,
+                &applier_index,
+                &placing,
+                &jobs_end,
+                &applied,
+            )
         })?);
-        let mut scanner = Scanner::new(
+        let scanner = Scanner::new(
             share.clone(),
             index.clone(),
             lists.clone(),
             reporter.clone(),
             stop.clone(),
         );
-        let (scanner_share, scanner_stop, observed) = (share.clone(), stop.clone(), inputs.clone());
+        let looking = Looking {
+            scanner: scanner.watched_by(watcher.clone()),
+            share: share.clone(),
+            watcher: watcher.clone(),
+            reporter: reporter.clone(),
+            stop: stop.clone(),
+            woken,
+            inputs: inputs.clone(),
+        };
         workers.push(spawn("scanner", move || {
-            if let Err(error) = scan_always(
-                &mut scanner,
-                &scanner_share,
-                &scanner_stop,
-                &look_again_end,
-                &observed,
-            ) {
+            if let Err(error) = looking.run() {
                 fail.with(error);
             }
         })?);
@@ -296,7 +308,7 @@ impl Daemon {
             share: share.clone(),
             index: index.clone(),
             inputs: inputs.clone(),
-            look_again: look_again_too,
+            watcher,
         };
         spawn("control", move || {
             crate::control::serve(&control, |request| answering.answer(request));
@@ -354,6 +366,7 @@ impl Daemon {
             peer: self.settings.peer.to_string(),
             connected: activity.connected,
             insecure: true,
+            watching: activity.watching,
             entries,
             wanted,
             held: self.reporter.held(),

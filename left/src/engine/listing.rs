@@ -54,6 +54,13 @@ impl<S: Store> Engine<S> {
             self.not_here.remove(&path);
             let known = index.get(&path)?;
             let busy = self.in_flight.contains_key(&path);
+            let was_known = theirs.version.counter(index.replica()) > 0;
+            if known.is_none() && theirs.is_deleted() && was_known && !busy {
+                // The tombstone that was forgotten here, on its way since then. Taken
+                // for news it would go to and fro for ever.
+                changes.push(Change::Unwant { path });
+                continue;
+            }
             match plan(known.as_ref().map(|record| &record.entry), &theirs) {
                 Decision::Nothing if !busy => {
                     // Ours is at least as new; is it known there as well?

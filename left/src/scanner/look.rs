@@ -22,6 +22,9 @@ pub(super) const QUIET_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Files remembered as restless; others simply are looked at.
 const RESTLESS_MAX: usize = 10_000;
 
+/// A file that is not read twice lightly.
+const LARGE_BYTES: u64 = 16 * 1024 * 1024;
+
 /// Two writes within one step can leave the same times. Linux steps by a
 /// timer tick, at most 10 ms.
 const CLOCK_STEP: Duration = Duration::from_millis(20);
@@ -100,8 +103,10 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         look
     }
 
-    fn unknown(&self, path: &RelPath, errno: Errno) -> Look {
+    fn unknown(&mut self, path: &RelPath, errno: Errno) -> Look {
         let why = std::io::Error::from(errno);
+        // Not everything that mends it makes an event.
+        self.again.told(path);
         self.reporter.problem(
             path.as_bytes(),
             &format!("cannot read {path}: {why}; it is left as it is until it can be read"),
@@ -181,12 +186,14 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         let changed = now.ctime.max(now.mtime);
         let changed = UNIX_EPOCH + Duration::new(changed.secs.max(0) as u64, changed.nanos);
         // A time in the future says nothing.
-        if self
-            .share
-            .wall()
-            .duration_since(changed)
-            .is_ok_and(|age| age >= QUIET)
-        {
+        let age = self.share.wall().duration_since(changed);
+        let is_older_than = |quiet| age.as_ref().is_ok_and(|age| *age >= quiet);
+        if self.is_quiet {
+            // A stamp as young as the clock's step would not be trusted, and
+            // reading a large file twice takes longer than the step.
+            return now.size < LARGE_BYTES || age.is_err() || is_older_than(CLOCK_STEP);
+        }
+        if is_older_than(QUIET) {
             return true;
         }
         if !self.restless.contains_key(path) && self.restless.len() >= RESTLESS_MAX {

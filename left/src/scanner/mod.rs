@@ -5,7 +5,9 @@
 //! complete, error-free listing, and still is when asked for by name, counts
 //! as deleted. Unknown says nothing about itself or anything below.
 
+mod again;
 mod cursor;
+mod dirty;
 mod look;
 
 use std::collections::HashMap;
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+pub use again::Again;
 use cursor::{Cursor, skip_below};
 use look::{Look, QUIET_WAIT_MAX};
 
@@ -82,8 +85,19 @@ pub enum ScanEnd {
 /// Where observations go; `Err` when nobody takes them any more.
 pub type Sink<'a> = &'a mut dyn FnMut(Vec<Observation>) -> Result<(), ()>;
 
+/// Who notices what changes in folders; see [`crate::watcher`].
+pub trait Watch<F>: Send + Sync {
+    /// A folder is about to be listed; `None` is the share itself. What appears
+    /// in it from now on is marked.
+    fn watch(&self, path: Option<&RelPath>, folder: &F);
+    /// A folder cannot be listed, so what happens in it cannot be looked at.
+    fn unwatch(&self, path: &RelPath);
+    /// Whether what appears in this folder is marked.
+    fn is_watched(&self, path: &RelPath) -> bool;
+}
+
 /// The scanner's memory between scans.
-pub struct Scanner<D = Share, S = Index> {
+pub struct Scanner<D: Disk = Share, S = Index> {
     share: Arc<D>,
     index: Arc<S>,
     lists: Arc<ListCache>,
@@ -98,6 +112,19 @@ pub struct Scanner<D = Share, S = Index> {
     gone_folders: Vec<(RelPath, Record, Option<Seen>)>,
     /// Processor time of the current scan that went into reading content.
     occupied: Duration,
+    /// Told before a folder is listed.
+    watcher: Option<Arc<dyn Watch<D::Dir>>>,
+    again: Again,
+    /// Somebody else saw to it that the file looked at is quiet.
+    is_quiet: bool,
+}
+
+/// Which folders a walk goes down into.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Into {
+    All,
+    /// Of the others, what changes in them is known already.
+    Unwatched,
 }
 
 struct Restless {
@@ -138,30 +165,73 @@ impl<D: Disk, S: Store> Scanner<D, S> {
             batch_since,
             gone_folders: Vec::new(),
             occupied: Duration::ZERO,
+            watcher: None,
+            again: Again::default(),
+            is_quiet: false,
         }
+    }
+
+    /// Lets `watcher` watch each folder before it is listed.
+    pub fn watched_by(mut self, watcher: Arc<dyn Watch<D::Dir>>) -> Self {
+        self.watcher = Some(watcher);
+        self
+    }
+
+    /// What has to be looked at again although nothing tells of it.
+    pub fn take_again(&mut self) -> Again {
+        std::mem::take(&mut self.again)
     }
 
     /// Looks at everything once.
     pub fn scan(&mut self, sink: Sink<'_>) -> Result<ScanEnd, IndexError> {
+        let began = self.begin();
+        self.is_quiet = false;
+        if let Some(top) = self.list(None)
+            && self.walk(top, Into::All, sink)?.is_err()
+        {
+            return Ok(ScanEnd::Stopped);
+        }
+        Ok(self.end(began, sink))
+    }
+
+    fn begin(&mut self) -> Duration {
         let now = self.share.now();
         self.restless
             .retain(|_, restless| now.duration_since(restless.first_seen) < QUIET_WAIT_MAX * 2);
         self.batch.clear();
         self.gone_folders.clear();
+        self.again = Again::default();
         self.occupied = Duration::ZERO;
-        let began = self.share.thread_time();
-        let mut cursor = Cursor::default();
-        let mut restless = false;
-        let mut levels = Vec::new();
-        if let Some(level) = self.list(None) {
-            levels.push(level);
-        } else {
-            let walked = self.share.thread_time().saturating_sub(began);
-            return Ok(ScanEnd::Complete { restless, walked });
+        self.share.thread_time()
+    }
+
+    fn end(&mut self, began: Duration, sink: Sink<'_>) -> ScanEnd {
+        match self.hand_over(sink) {
+            Ok(()) => ScanEnd::Complete {
+                restless: self.again.restless,
+                walked: self
+                    .share
+                    .thread_time()
+                    .saturating_sub(began)
+                    .saturating_sub(self.occupied),
+            },
+            Err(()) => ScanEnd::Stopped,
         }
+    }
+
+    /// Looks at everything in a listed folder, in step with the index; the
+    /// inner `Err` says that it was stopped.
+    fn walk(
+        &mut self,
+        top: Level<D::Dir>,
+        into: Into,
+        sink: Sink<'_>,
+    ) -> Result<Result<(), ()>, IndexError> {
+        let mut cursor = Cursor::below(top.path.clone());
+        let mut levels = vec![top];
         while let Some(level) = levels.last_mut() {
             if self.stop.load(Ordering::Relaxed) {
-                return Ok(ScanEnd::Stopped);
+                return Ok(Err(()));
             }
             let Some(name) = level.names.next() else {
                 levels.pop();
@@ -182,30 +252,22 @@ impl<D: Disk, S: Store> Scanner<D, S> {
             let record = self.advance(&mut cursor, &path)?;
             match self.look(level, &path, record.as_ref()) {
                 Look::Same | Look::Gone => {}
-                Look::Restless => restless = true,
+                Look::Restless => self.again.restless(path),
                 Look::Differs(seen) => match record {
                     Some(known) if known.entry.body == Body::Dir => {
                         self.tell_gone_folders(Some(&path));
                         self.gone_folders.push((path, known, Some(seen)));
                     }
-                    record => {
-                        let compared_with = record.map(|record| record.seq);
-                        self.batch.push(Observation {
-                            path,
-                            compared_with,
-                            seen,
-                        });
-                    }
+                    record => self.observe(path, record.as_ref(), seen),
                 },
                 Look::Unknown => skip_below(&mut cursor, &*self.index, &path)?,
                 Look::Folder(seen) => {
                     if let Some(seen) = seen {
-                        let compared_with = record.as_ref().map(|record| record.seq);
-                        self.batch.push(Observation {
-                            path: path.clone(),
-                            compared_with,
-                            seen,
-                        });
+                        self.observe(path.clone(), record.as_ref(), seen);
+                    }
+                    if into == Into::Unwatched && self.is_watched(&path) {
+                        skip_below(&mut cursor, &*self.index, &path)?;
+                        continue;
                     }
                     match self.list(Some(&path)) {
                         Some(below) => {
@@ -219,30 +281,50 @@ impl<D: Disk, S: Store> Scanner<D, S> {
                     }
                 }
             }
-            let waited = self.share.now().duration_since(self.batch_since);
-            let due = self.batch.len() >= BATCH_OBSERVATIONS || waited >= BATCH_AGE;
-            if due && self.hand_over(sink).is_err() {
-                return Ok(ScanEnd::Stopped);
+            if self.hand_over_if_due(sink).is_err() {
+                return Ok(Err(()));
             }
         }
+        self.note_rest_absent(&mut cursor, sink)
+    }
+
+    /// Everything the cursor still has is absent.
+    fn note_rest_absent(
+        &mut self,
+        cursor: &mut Cursor,
+        sink: Sink<'_>,
+    ) -> Result<Result<(), ()>, IndexError> {
         while let Some((path, record)) = {
             cursor.front(&*self.index)?;
             cursor.pop()
         } {
             self.note_absent(&path, &record);
+            if self.hand_over_if_due(sink).is_err() {
+                return Ok(Err(()));
+            }
         }
         self.tell_gone_folders(None);
-        match self.hand_over(sink) {
-            Ok(()) => {
-                let walked = self
-                    .share
-                    .thread_time()
-                    .saturating_sub(began)
-                    .saturating_sub(self.occupied);
-                Ok(ScanEnd::Complete { restless, walked })
-            }
-            Err(()) => Ok(ScanEnd::Stopped),
-        }
+        Ok(Ok(()))
+    }
+
+    fn observe(&mut self, path: RelPath, record: Option<&Record>, seen: Seen) {
+        self.again.told(&path);
+        self.batch.push(Observation {
+            path,
+            compared_with: record.map(|record| record.seq),
+            seen,
+        });
+    }
+
+    fn is_watched(&self, path: &RelPath) -> bool {
+        let watcher = self.watcher.as_ref();
+        watcher.is_some_and(|watcher| watcher.is_watched(path))
+    }
+
+    fn hand_over_if_due(&mut self, sink: Sink<'_>) -> Result<(), ()> {
+        let waited = self.share.now().duration_since(self.batch_since);
+        let due = self.batch.len() >= BATCH_OBSERVATIONS || waited >= BATCH_AGE;
+        if due { self.hand_over(sink) } else { Ok(()) }
     }
 
     fn hand_over(&mut self, sink: Sink<'_>) -> Result<(), ()> {
@@ -297,11 +379,7 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         {
             match instead {
                 None => self.tell_if_absent(&folder, &record),
-                Some(seen) => self.batch.push(Observation {
-                    path: folder,
-                    compared_with: Some(record.seq),
-                    seen,
-                }),
+                Some(seen) => self.observe(folder, Some(&record), seen),
             }
         }
     }
@@ -310,20 +388,19 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         // It may have been put in place after its folder was listed.
         let asked = self.share.stat(path);
         if matches!(asked, Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) {
-            self.batch.push(Observation {
-                path: path.clone(),
-                compared_with: Some(record.seq),
-                seen: Seen::Absent,
-            });
+            self.observe(path.clone(), Some(record), Seen::Absent);
         }
     }
 
     /// The sorted names in a folder; `None` when they are not all known.
-    fn list(&self, path: Option<&RelPath>) -> Option<Level<D::Dir>> {
+    fn list(&mut self, path: Option<&RelPath>) -> Option<Level<D::Dir>> {
         let about = path.map_or(&b"."[..], |path| path.as_bytes());
         let listed = self.share.open_dir(path).and_then(|folder| {
             if self.share.is_foreign(&folder.stat()?) {
                 return Err(Errno::XDEV);
+            }
+            if let Some(watcher) = &self.watcher {
+                watcher.watch(path, &folder);
             }
             let mut names = self.share.list(&folder)?;
             if path.is_none() {
@@ -342,7 +419,7 @@ impl<D: Disk, S: Store> Scanner<D, S> {
                 })
             }
             // It vanished since its parent was listed; the next scan tells.
-            Err(Errno::NOENT) => None,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
             Err(Errno::XDEV) => {
                 self.reporter.problem(
                     about,
@@ -352,6 +429,12 @@ impl<D: Disk, S: Store> Scanner<D, S> {
             }
             Err(errno) => {
                 let why = std::io::Error::from(errno);
+                if let (Some(watcher), Some(path)) = (&self.watcher, path) {
+                    // Once it can be read, it is walked to its end.
+                    watcher.unwatch(path);
+                }
+                self.again.everything |= path.is_none();
+                path.into_iter().for_each(|path| self.again.told(path));
                 self.reporter.problem(about, &format!("cannot list folder {}: {why}; nothing in it is synchronised until it can be read", shown(about)));
                 None
             }

@@ -4,6 +4,7 @@ use super::*;
 use crate::entry::{ContentId, Entry};
 use crate::index::Change;
 use crate::version::{ReplicaId, VersionVector};
+use crate::watcher::Mark;
 use std::fs::File;
 use std::time::SystemTime;
 
@@ -43,6 +44,18 @@ impl Place {
 
     /// Looks until nothing is restless, and takes what was seen as it is.
     fn look(&mut self) -> Vec<(String, bool)> {
+        self.look_by(|scanner, sink| scanner.scan(sink))
+    }
+
+    /// As [`Place::look`], at what is marked.
+    fn look_at(&mut self, marks: &[Mark]) -> Vec<(String, bool)> {
+        self.look_by(|scanner, sink| scanner.scan_dirty(marks, sink))
+    }
+
+    fn look_by(
+        &mut self,
+        look: impl Fn(&mut Scanner, Sink<'_>) -> Result<ScanEnd, IndexError>,
+    ) -> Vec<(String, bool)> {
         let mut seen = Vec::new();
         loop {
             let mut found = Vec::new();
@@ -50,7 +63,7 @@ impl Place {
                 found.extend(observations);
                 Ok(())
             };
-            let end = self.scanner.scan(&mut sink).unwrap();
+            let end = look(&mut self.scanner, &mut sink).unwrap();
             let version = VersionVector::from_pairs([(ReplicaId(1), 1)]);
             for Observation {
                 path, seen: what, ..
@@ -203,4 +216,55 @@ fn a_folder_that_is_gone_is_told_after_what_was_in_it() {
     }
     let gone: Vec<_> = place.look().into_iter().map(|(path, _)| path).collect();
     assert_eq!(gone, ["a/b/c", "a/b", "a/b.txt", "a/z", "a", "d/e", "d"]);
+}
+
+#[test]
+fn only_what_is_marked_is_looked_at() {
+    let mut place = place();
+    for name in ["a/x", "a/y", "b"] {
+        place.write(name, "one", Duration::from_secs(10));
+    }
+    place.look();
+    for name in ["a/x", "a/y", "b"] {
+        place.write(name, "other", Duration::ZERO);
+    }
+    let name = |text: &str| Mark::Name(RelPath::parse(text.as_bytes()).unwrap());
+    assert_eq!(place.look_at(&[name("a/x")]), present(&["a/x"]));
+    std::fs::remove_dir_all(place.dir.path().join("a")).unwrap();
+    assert!(
+        place
+            .look_at(&[name("b/nothing"), name("never")])
+            .is_empty()
+    );
+    // What was in a folder that is gone is told of with the folder.
+    assert!(place.look_at(&[name("a/x")]).is_empty());
+    let gone: Vec<_> = place
+        .look_at(&[name("a")])
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(gone, ["a/x", "a/y", "a"]);
+}
+
+#[test]
+fn guard_scan_error_what_cannot_be_listed_is_not_taken_for_deleted() {
+    let mut place = place();
+    place.write("d/file", "one", Duration::from_secs(10));
+    place.look();
+    let folder = place.dir.path().join("d");
+    let mode = |bits| {
+        let bits = std::os::unix::fs::PermissionsExt::from_mode(bits);
+        std::fs::set_permissions(&folder, bits).unwrap();
+    };
+    std::fs::remove_file(folder.join("file")).unwrap();
+    // Asked for by name it is not there, but the list cannot be had.
+    mode(0o300);
+    if std::fs::read_dir(&folder).is_ok() {
+        eprintln!("skipped: this user (root) can list every folder");
+        return;
+    }
+    let mark = Mark::Name(RelPath::parse(b"d/file").unwrap());
+    assert!(place.look_at(std::slice::from_ref(&mark)).is_empty());
+    mode(0o755);
+    assert_eq!(place.look_at(&[mark]), [("d/file".to_owned(), false)]);
 }

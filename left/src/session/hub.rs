@@ -2,9 +2,9 @@
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::handshake::HANDSHAKE;
@@ -19,6 +19,7 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Hub {
     current: Mutex<Option<Current>>,
+    ended: Condvar,
     pub(super) last_id: AtomicU64,
     pub(super) handshakes: AtomicU32,
     complained: Mutex<Option<Instant>>,
@@ -57,10 +58,17 @@ impl Hub {
         self.lock().is_some()
     }
 
+    /// Waits for the end of the session there is, but not longer than `most`.
+    pub(super) fn wait_while_up(&self, most: Duration) {
+        let is_up = |current: &mut Option<Current>| current.is_some();
+        let _ = self.ended.wait_timeout_while(self.lock(), most, is_up);
+    }
+
     /// Ends the session, whoever's it is.
     pub fn end_all(&self) {
         if let Some(current) = self.lock().take() {
             current.hang_up();
+            self.ended.notify_all();
         }
     }
 
@@ -68,6 +76,7 @@ impl Hub {
         let mut guard = self.lock();
         if let Some(current) = guard.take_if(|current| current.id == id) {
             current.hang_up();
+            self.ended.notify_all();
         }
     }
 

@@ -123,7 +123,7 @@ pub fn dial_always(context: &Arc<SessionContext>) {
     while !context.stop.load(Ordering::Relaxed) {
         if context.hub.is_up() {
             pause = REDIAL_FIRST;
-            std::thread::sleep(REDIAL_FIRST);
+            context.hub.wait_while_up(PING_EVERY);
             continue;
         }
         match dial_session(context) {

@@ -97,4 +97,22 @@ mod once {
         ];
         holds(1071, &steps);
     }
+
+    /// Each side forgot its tombstone before the other's arrived.
+    #[test]
+    fn a_tombstone_is_not_told_to_and_fro() {
+        let steps = [
+            Intrude(A, 14, Rename(2, 7)),
+            User(A, Mkdir(2), true),
+            User(B, Symlink(2), true),
+            Scan(A),
+            Deliver(B, 4),
+            Scan(A),
+            Scan(B),
+            Deliver(A, 4),
+            Apply(A),
+            Apply(B),
+        ];
+        holds(1071, &steps);
+    }
 }

@@ -1,6 +1,7 @@
 //! Real `left` processes on loopback, looked at from the outside.
 
 mod deletes;
+mod measure;
 mod modify;
 mod pair;
 mod refusals;
@@ -8,3 +9,4 @@ mod resume;
 mod stress;
 mod sync;
 mod trouble;
+mod watch;

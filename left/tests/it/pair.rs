@@ -138,18 +138,19 @@ impl Side {
     }
 
     pub fn start(&mut self) {
+        let command = self.command();
+        self.start_by(command);
+    }
+
+    /// As [`Side::start`], by a command that in the end is that one.
+    pub fn start_by(&mut self, mut command: Command) {
         assert!(self.child.is_none(), "it runs already");
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(&self.log)
             .unwrap();
-        let child = self
-            .command()
-            .stderr(log)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+        let child = command.stderr(log).stdin(Stdio::null()).spawn().unwrap();
         self.child = Some(child);
     }
 
@@ -184,6 +185,11 @@ impl Side {
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
         }
+    }
+
+    /// The process id of the daemon.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -229,9 +235,10 @@ impl Drop for Side {
     }
 }
 
-/// The program under test.
+/// The program under test; `LEFT_BIN` is another one to measure beside it.
 pub fn left() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_left"))
+    let built = OsStr::new(env!("CARGO_BIN_EXE_left"));
+    Command::new(std::env::var_os("LEFT_BIN").as_deref().unwrap_or(built))
 }
 
 /// The same bytes for the same seed, different ones for another.
