@@ -250,7 +250,9 @@ impl Share {
 
 fn make_private(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     match mkdirat(parent, name, Mode::from(0o700)) {
-        Ok(()) | Err(Errno::EXIST) => {}
+        // Durable before anything of a user can lie in it.
+        Ok(()) => parent.sync()?,
+        Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno),
     }
     let folder = openat(parent, name, DIR_FLAGS, Mode::empty())?;

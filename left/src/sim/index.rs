@@ -5,7 +5,8 @@ use std::io;
 
 use redb::StorageBackend;
 
-use super::disk::{SimDisk, SimHandle};
+use super::disk::SimDisk;
+use super::handle::SimHandle;
 use crate::disk::{Content, Disk, Handle, Rename};
 use crate::index::{Index, IndexError};
 use crate::version::ReplicaId;

@@ -162,6 +162,11 @@ impl Machine {
         self.lock().faults.errors.push((on, calls, errno));
     }
 
+    /// Whether a failure that was planned has not come yet.
+    pub(crate) fn is_to_fail(&self) -> bool {
+        !self.lock().faults.errors.is_empty()
+    }
+
     /// Nothing fails any more.
     pub(crate) fn heal(&self) {
         let mut shared = self.lock();
@@ -171,8 +176,9 @@ impl Machine {
     }
 
     /// The process cannot open what is at `path` any more.
-    pub(crate) fn deny(&self, path: &str) {
-        self.lock().faults.denied.insert(path.into());
+    pub(crate) fn deny(&self, path: impl AsRef<[u8]>) {
+        let path = path.as_ref().to_vec();
+        self.lock().faults.denied.insert(path);
     }
 
     /// Time passes.

@@ -31,6 +31,7 @@ mod data;
 mod disk;
 mod dump;
 mod fault;
+mod handle;
 mod index;
 mod inode;
 mod machine;
@@ -53,5 +54,7 @@ pub(crate) use rng::Rng;
 
 mod against_real;
 mod crash_tests;
+mod edit_tests;
+mod fault_tests;
 mod seeds;
 mod tests;

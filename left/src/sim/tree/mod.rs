@@ -1,6 +1,9 @@
 //! The file system itself: inodes, their names, and what each call does to
 //! them, with the answers that Linux gives.
 
+mod keep;
+mod rename;
+
 use std::collections::BTreeMap;
 
 use rustix::io::Errno;
@@ -10,7 +13,7 @@ use super::inode::{DataChange, Id, Inode, Kind, Meta, Name};
 use super::machine::Config;
 use super::names::{Effect, NameChange, NameLog};
 use super::rng::Rng;
-use crate::disk::{Rename, Stat};
+use crate::disk::Stat;
 use crate::entry::Mtime;
 
 /// The folder above all.
@@ -97,54 +100,6 @@ impl FileSystem {
             self.forget_unreachable(id);
         }
         id
-    }
-
-    /// Frees what neither a name nor a handle nor a power cut can bring back.
-    fn forget_unreachable(&mut self, but: Id) {
-        let mut kept: std::collections::BTreeSet<Id> = self.log.mentioned().collect();
-        kept.extend([ROOT, but]);
-        for (id, inode) in &self.inodes {
-            if inode.open > 0 {
-                kept.insert(*id);
-            }
-            kept.extend(inode.names.values().chain(inode.disk_names.values()));
-        }
-        let free = &mut self.free_inos;
-        self.inodes.retain(|id, inode| {
-            let keep = kept.contains(id);
-            if !keep {
-                free.push(inode.ino);
-            }
-            keep
-        });
-    }
-
-    /// After a power cut: who has which name, and who has none any more.
-    pub(super) fn count_links(&mut self) {
-        let mut links: BTreeMap<Id, (u64, Id)> = BTreeMap::new();
-        let mut todo = vec![ROOT];
-        links.insert(ROOT, (1, ROOT));
-        while let Some(id) = todo.pop() {
-            let below: Vec<Id> = self.get(id).names.values().copied().collect();
-            for child in below {
-                let known = links.entry(child).or_insert((0, id));
-                known.0 += 1;
-                if known.0 == 1 {
-                    todo.push(child);
-                }
-            }
-        }
-        let free = &mut self.free_inos;
-        self.inodes.retain(|id, inode| match links.get(id) {
-            Some((count, parent)) => {
-                (inode.links, inode.parent) = (*count, *parent);
-                true
-            }
-            None => {
-                free.push(inode.ino);
-                false
-            }
-        });
     }
 
     pub(super) fn get(&self, id: Id) -> &Inode {
@@ -312,79 +267,6 @@ impl FileSystem {
         Ok(())
     }
 
-    pub(super) fn rename(
-        &mut self,
-        from: (Id, &[u8]),
-        to: (Id, &[u8]),
-        how: Rename,
-    ) -> Result<(), Errno> {
-        if how != Rename::Plain && !self.config.has_rename_flags {
-            return Err(Errno::INVAL);
-        }
-        let moved = self.lookup(from.0, from.1)?;
-        let there = self.find(to.0, to.1)?;
-        match (how, there) {
-            (Rename::NoReplace, Some(_)) => return Err(Errno::EXIST),
-            (Rename::Exchange, None) => return Err(Errno::NOENT),
-            _ => {}
-        }
-        // No folder goes into itself, and none over what it is in.
-        if from.0 != to.0 {
-            if self.is_in(to.0, moved) {
-                return Err(Errno::INVAL);
-            }
-            if there.is_some_and(|there| self.is_in(from.0, there)) {
-                return Err(match how {
-                    Rename::Exchange => Errno::INVAL,
-                    _ => Errno::NOTEMPTY,
-                });
-            }
-        }
-        if there == Some(moved) {
-            return Ok(());
-        }
-        let is_dir = self.get(moved).is_dir();
-        self.may_take(from.0, moved, is_dir)?;
-        let to_dir = there.is_some_and(|there| self.get(there).is_dir());
-        match there {
-            None => self.may_add(to.0)?,
-            Some(there) if how == Rename::Exchange => self.may_take(to.0, there, to_dir)?,
-            Some(there) => self.may_take(to.0, there, is_dir)?,
-        }
-        if from.0 != to.0 {
-            if is_dir {
-                self.may(moved, 2)?;
-            }
-            if let (Rename::Exchange, true, Some(there)) = (how, to_dir, there) {
-                self.may(there, 2)?;
-            }
-        }
-        let back = there.filter(|_| how == Rename::Exchange);
-        let replaced = there.filter(|_| how != Rename::Exchange);
-        if replaced.is_some_and(|there| !self.get(there).names.is_empty()) {
-            return Err(Errno::NOTEMPTY);
-        }
-        let removed = replaced.filter(|_| to_dir);
-        let moves_folder = from.0 != to.0 && (is_dir || back.is_some() && to_dir);
-        let effects = vec![(from.0, from.1, back), (to.0, to.1, Some(moved))];
-        self.change_names(effects, removed, moves_folder);
-        for id in [Some(moved), there].into_iter().flatten() {
-            self.touch_ctime(id);
-        }
-        Ok(())
-    }
-
-    /// Whether a folder is `above`, or somewhere below it.
-    fn is_in(&self, mut folder: Id, above: Id) -> bool {
-        while folder != above {
-            if folder == ROOT || self.get(folder).links == 0 {
-                return false;
-            }
-            folder = self.get(folder).parent;
-        }
-        true
-    }
-
     fn touch_ctime(&mut self, id: Id) {
         let now = self.timestamp();
         let inode = self.get_mut(id);
@@ -488,37 +370,6 @@ impl FileSystem {
     pub(super) fn set_len(&mut self, id: Id, len: u64) {
         let now = self.timestamp();
         self.get_mut(id).change_data(DataChange::SetLen(len), now);
-    }
-
-    /// Makes a file's content durable, or a folder's names, and the metadata.
-    pub(super) fn sync(&mut self, id: Id) {
-        if self.config.lies_about_syncs {
-            return;
-        }
-        self.get_mut(id).sync();
-        if self.get(id).is_dir() {
-            self.log.sync(&mut self.inodes, id, self.config.name_order);
-        }
-    }
-
-    pub(super) fn sync_all(&mut self) {
-        if self.config.lies_about_syncs {
-            return;
-        }
-        self.log.sync_all(&mut self.inodes);
-        for inode in self.inodes.values_mut() {
-            inode.sync();
-        }
-    }
-
-    /// What a sync does that fails.
-    pub(super) fn fail_to_sync(&mut self, id: Id) {
-        let mut rng = self.rng.clone();
-        let inode = self.get_mut(id);
-        if !inode.is_dir() {
-            inode.fail_to_sync(&mut rng);
-        }
-        self.rng = rng;
     }
 
     pub(super) fn close(&mut self, id: Id) {
