@@ -10,6 +10,15 @@ pub struct IndexError {
 }
 
 impl IndexError {
+    /// What the file system says of the index's file.
+    #[cfg(test)]
+    pub(crate) fn of_file(errno: rustix::io::Errno) -> Self {
+        Self {
+            operation: "open",
+            source: Box::new(redb::Error::Io(errno.into())),
+        }
+    }
+
     /// Whether there was no room to write.
     pub fn is_lack_of_room(&self) -> bool {
         use std::io::ErrorKind;

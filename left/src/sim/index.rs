@@ -42,12 +42,15 @@ impl StorageBackend for File {
     }
 }
 
-/// Opens the index in the state folder, or makes it, as [`Index::open`] does.
+/// Opens the index in the state folder, or makes it, as [`Index::open`] does. A
+/// file that cannot be made or named is no index; why says the index.
 pub(crate) fn open_index(disk: &SimDisk, fresh: (ReplicaId, u64)) -> Result<Index, IndexError> {
     let state = disk.state();
     let open = |name: &[u8]| {
-        let file = disk.create(state, name, 0o600);
-        Index::open_on(File(file.expect("the file of the index")), fresh)
+        let file = disk
+            .create(state, name, 0o600)
+            .map_err(IndexError::of_file)?;
+        Index::open_on(File(file), fresh)
     };
     if disk.stat_at(state, INDEX_FILE).is_err() {
         let _ = disk.unlink(state, NEW_FILE);
@@ -56,7 +59,7 @@ pub(crate) fn open_index(disk: &SimDisk, fresh: (ReplicaId, u64)) -> Result<Inde
         let named = disk
             .rename(from, to, Rename::Plain)
             .and_then(|()| state.sync());
-        named.expect("a name for the index");
+        named.map_err(IndexError::of_file)?;
     }
     open(INDEX_FILE)
 }

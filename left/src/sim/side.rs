@@ -46,7 +46,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts as the daemon does.
     pub(crate) fn start(machine: &Machine, fresh: u64) -> Result<Self, IndexError> {
-        let disk = Arc::new(machine.start().expect("the share opens"));
+        let disk = Arc::new(machine.start().map_err(IndexError::of_file)?);
         let reporter = Arc::new(Reporter::silent());
         let index = Arc::new(open_index(&disk, (ReplicaId(fresh), fresh ^ 1))?);
         settle_intents(&*disk, &*index, &reporter)?;
