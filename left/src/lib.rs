@@ -53,6 +53,8 @@ pub mod session;
 pub mod events;
 pub mod status;
 
+mod planted;
+
 pub mod cli;
 pub mod control;
 

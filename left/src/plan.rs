@@ -6,6 +6,7 @@
 
 use crate::entry::{Body, ContentId, Entry, Mtime};
 use crate::path::NAME_BYTES_MAX;
+use crate::planted::{Bug, makes};
 use crate::version::{Relation, ReplicaId, VersionVector};
 
 /// What this side does about the peer's entry.
@@ -73,7 +74,10 @@ fn reconcile(mine: &Entry, theirs: &Entry) -> Decision {
         (_, Body::Deleted) => both(),
         // Ours must not claim to know theirs before the peer has saved it, or
         // the peer would take ours for a successor and save nothing.
-        _ if keeps_the_name(mine, theirs) => Decision::Wait,
+        _ if keeps_the_name(mine, theirs) => match makes(Bug::ForgetsLosers) {
+            true => Decision::Nothing,
+            false => Decision::Wait,
+        },
         _ => Decision::InstallKeepingOurs(theirs.clone()),
     }
 }

@@ -12,6 +12,7 @@ use crate::index::Store;
 use crate::part::{STAGED, is_superseded, rescue};
 use crate::path::RelPath;
 use crate::plan::conflict_name;
+use crate::planted::{Bug, makes};
 use crate::record::Stamp;
 
 /// What came of an exchange.
@@ -97,6 +98,7 @@ pub(super) fn exchange_staged<D: Disk>(
                 Err(errno) => Err(errno.into()),
             }
         }
+        Some(_) if makes(Bug::ReplacesUnseen) => Ok(true),
         Some(known) => is_superseded(share, share.parts(), staged.as_bytes(), known),
         None => Ok(false),
     };
@@ -188,6 +190,11 @@ fn keep_copy<D: Disk>(
         let path = RelPath::below(job.path.parent().as_ref(), &name).map_err(io::Error::other)?;
         match share.link((folder, job.path.name()), (folder, &name)) {
             Ok(()) => return Ok(path),
+            Err(Errno::EXIST) if makes(Bug::CopyOverwrites) => {
+                share.unlink(folder, &name)?;
+                share.link((folder, job.path.name()), (folder, &name))?;
+                return Ok(path);
+            }
             Err(Errno::EXIST) => {
                 // An earlier attempt that was cut short has made it already.
                 let there = share.stat_at(folder, &name)?;

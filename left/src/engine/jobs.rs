@@ -12,6 +12,7 @@ use crate::entry::{Body, ContentId};
 use crate::index::{Change, IndexError, Store, Trashed};
 use crate::path::RelPath;
 use crate::plan::{Decision, plan};
+use crate::planted::{Bug, makes};
 use crate::transfer::blocks::BLOCK_BYTES_MIN;
 use crate::transfer::receive::Missed;
 
@@ -288,9 +289,15 @@ impl<S: Store> Engine<S> {
                 Outcome::Done { stamp, copy } => {
                     self.delayed.remove(&job.path);
                     self.not_here.remove(&job.path);
+                    let mut entry = job.target.clone();
+                    if makes(Bug::AdoptsNoVector) {
+                        let known = job.known.as_ref().map(|known| &known.entry);
+                        let number = index.seq()? + 1000;
+                        entry.version = crate::plan::changed_here(known, index.replica(), number);
+                    }
                     changes.push(Change::Put {
                         path: job.path.clone(),
-                        entry: job.target.clone(),
+                        entry,
                         stamp: Some(stamp),
                     });
                     // Unless the peer listed another version meanwhile.

@@ -5,6 +5,7 @@ use crate::entry::Entry;
 use crate::index::{Change, IndexError, Store};
 use crate::path::RelPath;
 use crate::plan::{Decision, plan};
+use crate::planted::{Bug, makes};
 use crate::record::Record;
 use crate::wire::message::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Message, WireEntry};
 
@@ -73,7 +74,7 @@ impl<S: Store> Engine<S> {
                     changes.push(Change::Unwant { path });
                 }
                 _ => {
-                    if busy && index.begun(&path)?.is_none() {
+                    if busy && index.begun(&path)?.is_none() && !makes(Bug::ForgetsBegun) {
                         // If the process dies now, what its job has put in place must
                         // not be taken for something that a user made.
                         let began = index.want(&path)?;

@@ -4,6 +4,7 @@ use super::{Engine, News};
 use crate::entry::{Body, Entry};
 use crate::index::{Change, IndexError, Store};
 use crate::plan::changed_here;
+use crate::planted::{Bug, makes};
 use crate::record::{Record, Stamp};
 use crate::scanner::{Observation, Seen};
 use crate::version::Relation;
@@ -48,7 +49,15 @@ impl<S: Store> Engine<S> {
                         entry = if_it_is_the_peers(entry, known.as_ref(), offered);
                     }
                     changes.push(Change::Ended { path: path.clone() });
+                    let doomed =
+                        (makes(Bug::DropsTombstonesEarly) && entry.is_deleted()).then(|| {
+                            Change::Doom {
+                                path: path.clone(),
+                                version: entry.version.clone(),
+                            }
+                        });
                     changes.push(Change::Put { path, entry, stamp });
+                    changes.extend(doomed);
                     number += 1;
                     changed = true;
                 }

@@ -14,6 +14,7 @@ use crate::events::Reporter;
 use crate::index::{Change, IndexError, Store, Trashed};
 use crate::path::{RelPath, STATE_DIR};
 use crate::plan::conflict_name;
+use crate::planted::{Bug, makes};
 use crate::record::Record;
 use crate::share::PARTS_DIR;
 use crate::transfer::blocks::{Geometry, Hashed, hash_file};
@@ -62,7 +63,8 @@ fn settle_intent(
         return Ok(());
     }
     if let Some(known) = known
-        && is_superseded(share, share.parts(), name.as_bytes(), known)?
+        && (makes(Bug::ForgetsUsersFile)
+            || is_superseded(share, share.parts(), name.as_bytes(), known)?)
     {
         share.unlink(share.parts(), name.as_bytes())?;
         return Ok(());

@@ -26,6 +26,7 @@ use crate::entry::Body;
 use crate::events::Reporter;
 use crate::index::{Index, IndexError, Store};
 use crate::path::{RelPath, STATE_DIR, shown};
+use crate::planted::{Bug, makes};
 use crate::record::{Record, Stamp};
 use crate::share::Share;
 use crate::transfer::blocks::ListCache;
@@ -427,6 +428,11 @@ impl<D: Disk, S: Store> Scanner<D, S> {
                 );
                 None
             }
+            Err(_) if makes(Bug::UnlistedIsEmpty) => Some(Level {
+                path: path.cloned(),
+                folder: None,
+                names: Vec::new().into_iter(),
+            }),
             Err(errno) => {
                 let why = std::io::Error::from(errno);
                 if let (Some(watcher), Some(path)) = (&self.watcher, path) {

@@ -82,7 +82,11 @@ pub(crate) enum Step {
     Intrude(At, u64, Op),
     /// The disk of a side is full from now on, for this many bytes more.
     Full(At, u64),
-    /// There is room again.
+    /// A call of the process that lists, after so many others, fails.
+    Unlisted(At, u64),
+    /// One that reads fails.
+    Unread(At, u64),
+    /// There is room again, and nothing fails any more.
     Room(At),
 }
 
@@ -93,7 +97,7 @@ pub(crate) struct Kind {
     pub(crate) two_writers: bool,
     /// Processes are killed, and the power goes.
     pub(crate) crashes: bool,
-    /// Disks are full.
+    /// Disks are full, and cannot be read.
     pub(crate) faults: bool,
     /// Steps in all.
     pub(crate) steps: usize,
@@ -139,7 +143,11 @@ fn step(rng: &mut Rng, kind: Kind) -> Step {
             let at = if kind.two_writers { at } else { At::A };
             Step::Intrude(at, rng.below(60), op(rng))
         }
-        98 if kind.faults => Step::Full(at, rng.below(8192)),
+        98 if kind.faults => match rng.below(3) {
+            0 => Step::Full(at, rng.below(8192)),
+            1 => Step::Unlisted(at, rng.below(6)),
+            _ => Step::Unread(at, rng.below(12)),
+        },
         99 => Step::Room(at),
         _ => Step::Wait(60),
     }

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::people::{People, files};
 use super::plan::{At, Step};
 use super::side::Process;
-use super::{Config, Item, Machine};
+use super::{Config, Item, Machine, On};
 use crate::engine::Event;
 use crate::index::IndexError;
 use crate::wire::message::Message;
@@ -134,6 +136,14 @@ impl Run {
                 let machine = &self.side(at).machine;
                 let used = machine.used_bytes();
                 machine.configure(|config| config.capacity_bytes = Some(used + bytes));
+                Ok(())
+            }
+            Step::Unlisted(at, calls) => {
+                self.side(at).machine.fail(On::List, calls, Errno::IO);
+                Ok(())
+            }
+            Step::Unread(at, calls) => {
+                self.side(at).machine.fail(On::Read, calls, Errno::IO);
                 Ok(())
             }
             Step::Room(at) => {

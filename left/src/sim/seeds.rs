@@ -3,6 +3,23 @@
 use super::Rng;
 use super::plan::{Kind, Step, plan};
 use super::run::{Run, Violation};
+use crate::planted::{Bug, with};
+
+/// All mistakes that are made on purpose.
+const BUGS: [Bug; 12] = [
+    Bug::AdoptsNoVector,
+    Bug::UnlistedIsEmpty,
+    Bug::UnreadableIsGone,
+    Bug::ForgetsUsersFile,
+    Bug::TrustsYoungStamps,
+    Bug::NamesBeforeSync,
+    Bug::DropsTombstonesEarly,
+    Bug::CopyOverwrites,
+    Bug::ReplacesUnseen,
+    Bug::RemovesUnseen,
+    Bug::ForgetsLosers,
+    Bug::ForgetsBegun,
+];
 
 /// Seeds of every test run; `LEFT_SIM_SEEDS=from..to` runs others.
 const SEEDS: std::ops::Range<u64> = 0..150;
@@ -70,6 +87,28 @@ fn the_same_seed_gives_the_same_run() {
     for seed in 0..20 {
         assert_eq!(steps_of(seed), steps_of(seed));
         assert_eq!(run(seed, &steps_of(seed)), run(seed, &steps_of(seed)));
+    }
+}
+
+/// Looks for a run that fails when this mistake is made.
+fn finds(bug: Bug, seeds: std::ops::Range<u64>) -> Option<(u64, Vec<Step>, Violation)> {
+    for seed in seeds {
+        let steps = steps_of(seed);
+        if with(bug, || run(seed, &steps)).is_err() {
+            let (few, why) = with(bug, || shrink(seed, steps));
+            return Some((seed, few, why));
+        }
+    }
+    None
+}
+
+#[test]
+#[ignore = "looks for runs that find planted mistakes: minutes, in a release build"]
+fn planted_mistakes_are_looked_for() {
+    for bug in BUGS {
+        let began = std::time::Instant::now();
+        let found = finds(bug, 0..40_000);
+        println!("{bug:?} {:?} after {:.1?}", found, began.elapsed());
     }
 }
 

@@ -1,0 +1,58 @@
+//! Mistakes that tests make on purpose, to see that the simulator finds them.
+//! In the program itself none is ever made.
+
+/// A mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(test), allow(dead_code))]
+pub(crate) enum Bug {
+    /// What is taken from the peer gets a version of this side.
+    AdoptsNoVector,
+    /// A folder that cannot be listed is empty.
+    UnlistedIsEmpty,
+    /// A file that cannot be read is gone.
+    UnreadableIsGone,
+    /// What an interrupted exchange left is removed unseen.
+    ForgetsUsersFile,
+    /// A stat is trusted however young it is.
+    TrustsYoungStamps,
+    /// A file gets its name before its content is durable.
+    NamesBeforeSync,
+    /// A tombstone goes when the peer has heard of it.
+    DropsTombstonesEarly,
+    /// A conflict copy replaces what has its name.
+    CopyOverwrites,
+    /// What came out of an exchange is not looked at.
+    ReplacesUnseen,
+    /// What came out of the move into the trash is not looked at.
+    RemovesUnseen,
+    /// The version that lost a name is forgotten at once.
+    ForgetsLosers,
+    /// What was wanted before what is wanted now is forgotten.
+    ForgetsBegun,
+}
+
+#[cfg(test)]
+thread_local! {
+    static MADE: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether this mistake is made.
+#[cfg(test)]
+pub(crate) fn makes(bug: Bug) -> bool {
+    MADE.get() == Some(bug)
+}
+
+/// Whether this mistake is made: never.
+#[cfg(not(test))]
+pub(crate) const fn makes(_: Bug) -> bool {
+    false
+}
+
+/// Does something with this mistake made on this thread.
+#[cfg(test)]
+pub(crate) fn with<T>(bug: Bug, work: impl FnOnce() -> T) -> T {
+    MADE.set(Some(bug));
+    let done = work();
+    MADE.set(None);
+    done
+}
