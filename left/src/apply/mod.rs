@@ -358,7 +358,19 @@ fn place<D: Disk>(
         },
     };
     let (Some(part), Some(before)) = (part, before) else {
-        return Ok(done(&share.stat_at(folder, name)?, copy));
+        // By name: there may be something else of a user already, so that it is looked
+        // at once more.
+        let now = share.stat_at(folder, name)?;
+        let is_it = match job.target.body {
+            Body::Dir => now.is_dir(),
+            _ => now.is_link(),
+        };
+        let stamp = Stamp {
+            trusted: false,
+            ino: if is_it { now.ino } else { 0 },
+            ..now.stamp()
+        };
+        return Ok(Outcome::Done { stamp, copy });
     };
     // By descriptor: under the name there may be a newer file already.
     let now = part.stat()?;

@@ -115,7 +115,9 @@ fn observed(known: Option<&Record>, seen: Seen) -> Found {
     // What the file system made of a mode or an mtime that was asked for is no
     // change; otherwise a coarse file system would echo it to the peer.
     if let Some(before) = known.stamp {
-        if before.mode == stamp.mode {
+        let is_one_kind =
+            std::mem::discriminant(&body) == std::mem::discriminant(&known.entry.body);
+        if is_one_kind && before.mode == stamp.mode {
             mode = known.entry.mode;
         }
         // Of the same content only: another one has its own mtime.

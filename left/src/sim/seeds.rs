@@ -229,4 +229,19 @@ pub(super) mod once {
         ];
         holds(12310, &steps);
     }
+
+    /// A user saved a file over a link that had just been put in place.
+    #[test]
+    fn a_file_in_the_place_of_a_new_link_has_its_own_mode() {
+        let steps = [
+            User(B, Symlink(0), false),
+            User(B, Save(2, 1042), true),
+            Intrude(A, 38, Save(0, 1)),
+            Scan(A),
+            Cut,
+            Wait(60),
+            Scan(A),
+        ];
+        holds(12172, &steps);
+    }
 }
