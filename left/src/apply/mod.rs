@@ -474,4 +474,4 @@ fn change_mode(file: &impl Handle, mode: u32) -> Result<(), Errno> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -370,7 +370,7 @@ fn del_edited_before_unlink_keeps_the_edit() {
 }
 
 #[test]
-fn del_edited_behind_a_young_stamp_gets_its_name_back() {
+pub(crate) fn del_edited_behind_a_young_stamp_gets_its_name_back() {
     let place = place();
     place.write("name", "old");
     let mut known = place.known("name");

@@ -8,6 +8,7 @@ use super::edit_tests::{EDITS, each_pair};
 use super::plan::{At::*, Op::*, Step, Step::*};
 use super::seeds::{once, run};
 use crate::apply::How;
+use crate::apply::tests::del_edited_behind_a_young_stamp_gets_its_name_back;
 use crate::planted::{Bug, with};
 
 /// Without the mistake all is well; with it, it is not.
@@ -105,6 +106,9 @@ fn content_is_durable_before_its_name() {
 #[test]
 fn what_comes_out_is_looked_at() {
     is_found(Bug::ReplacesUnseen, || each_pair(How::Install, EDITS[0]));
-    is_found(Bug::RemovesUnseen, || each_pair(How::Remove, EDITS[0]));
+    is_found(
+        Bug::RemovesUnseen,
+        del_edited_behind_a_young_stamp_gets_its_name_back,
+    );
     is_found(Bug::ForgetsUsersFile, || each_pair(How::Install, EDITS[1]));
 }
