@@ -19,6 +19,7 @@ struct Place {
 const HAVE: Have = Have {
     replica: 0,
     epoch: 0,
+    run: 0,
     upto: 0,
 };
 
@@ -69,10 +70,11 @@ fn a_peer_that_comes_back_after_another_one_lists_everything_again() {
         replica: 2,
         epoch: 3,
         upto: 4,
+        ..Heard::default()
     };
     place.index.commit(&[Change::Heard(first)]).unwrap();
     // Another one drops what was wanted of the first.
-    place.engine.session_up(1, 5, 6, HAVE).unwrap();
+    place.engine.session_up(1, (5, 6, 1), HAVE).unwrap();
     assert_ne!(place.index.heard().unwrap(), first);
 }
 
@@ -92,7 +94,7 @@ fn crash_ack_lost_then_edit_is_no_conflict() {
     };
     // The process was killed after the new content had its name.
     place.index.commit(&[put, want]).unwrap();
-    place.engine.session_up(1, 5, 6, HAVE).unwrap();
+    place.engine.session_up(1, (5, 6, 1), HAVE).unwrap();
     // Another epoch of the peer dropped the want.
     place
         .index

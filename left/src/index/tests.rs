@@ -76,7 +76,9 @@ fn identity_survives_reopening() {
     let heard = Heard {
         replica: 3,
         epoch: 4,
+        run: 6,
         upto: 5,
+        partial: true,
     };
     index.commit(&[Change::Heard(heard)]).unwrap();
     assert_eq!(index.heard().unwrap(), heard);

@@ -6,7 +6,7 @@ use super::run::{Run, Violation};
 use crate::planted::{Bug, with};
 
 /// All mistakes that are made on purpose.
-const BUGS: [Bug; 12] = [
+const BUGS: [Bug; 13] = [
     Bug::AdoptsNoVector,
     Bug::UnlistedIsEmpty,
     Bug::UnreadableIsGone,
@@ -19,6 +19,7 @@ const BUGS: [Bug; 12] = [
     Bug::RemovesUnseen,
     Bug::ForgetsLosers,
     Bug::ForgetsBegun,
+    Bug::ReusesCounters,
 ];
 
 /// Seeds of every test run; `LEFT_SIM_SEEDS=from..to` runs others.

@@ -46,6 +46,9 @@ pub struct Have {
     pub replica: u64,
     /// Of which epoch.
     pub epoch: u64,
+    /// In which run of the other's program it was heard.
+    #[serde(default)]
+    pub run: u64,
     /// The last sequence number taken.
     pub upto: u64,
 }
@@ -61,6 +64,9 @@ pub struct Hello {
     pub instance: u64,
     /// Of the speaker's index.
     pub epoch: u64,
+    /// Of the speaker's program on that index.
+    #[serde(default)]
+    pub run: u64,
     /// Given by the accepting side of an info connection, presented on file
     /// connections.
     pub token: u64,

@@ -174,6 +174,7 @@ fn only_the_peers_address_is_answered() {
     let have = Have {
         replica: 0,
         epoch: 0,
+        run: 0,
         upto: 0,
     };
     let hello = Hello {
@@ -181,6 +182,7 @@ fn only_the_peers_address_is_answered() {
         replica: 1,
         instance: 2,
         epoch: 3,
+        run: 0,
         token: 4,
         have,
     };
