@@ -17,10 +17,10 @@ Exit codes:
   4  `left status`: no daemon runs on the share
   5  `left confirm`, `left restore`: it was refused
 
-Limits of this version: nothing is encrypted; changes are found by looking
-at the share up to five times a second, less often the larger it is (about once
-a second with 10,000 files), not by watching. A folder without write permission
-is made writable for the moment when the peer has something for it.";
+Limits of this version: nothing is encrypted; nothing can be ignored; owners,
+extended attributes, ACLs and set-id bits are not synchronised. A folder without
+write permission is made writable for the moment when the peer has something for
+it.";
 
 /// Keeps one directory the same on two machines.
 #[derive(Debug, Parser)]

@@ -16,6 +16,8 @@ struct Known {
     owed: BTreeMap<String, String>,
     /// Whole contents that ever were, by hash.
     whole: BTreeSet<String>,
+    /// Versions that had another name once.
+    renamed: BTreeSet<String>,
     /// Contents that were written on a side and not made durable.
     unsynced: [BTreeSet<String>; 2],
     /// Anything was done on a side that was not made durable.
@@ -30,6 +32,7 @@ impl People {
         Self(Arc::new(Mutex::new(Known {
             owed: BTreeMap::new(),
             whole: BTreeSet::from([hash(b"")]),
+            renamed: BTreeSet::new(),
             unsynced: [BTreeSet::new(), BTreeSet::new()],
             dirty: [false; 2],
             written: 0,
@@ -48,8 +51,13 @@ impl People {
         known.written += 1;
         let before = files(machine);
         perform(at, machine, op, known.written, &before);
+        let after = files(machine);
+        let moved = before
+            .iter()
+            .filter(|(path, had)| after.get(*path) != Some(*had));
+        known.renamed.extend(moved.map(|(_, had)| had.clone()));
         let had: BTreeSet<_> = before.into_values().collect();
-        let has: BTreeSet<_> = files(machine).into_values().collect();
+        let has: BTreeSet<_> = after.into_values().collect();
         for gone in had.difference(&has) {
             known.owed.remove(gone);
         }
@@ -110,6 +118,12 @@ impl People {
     /// Whether a content, by its hash, was ever whole somewhere.
     pub(crate) fn is_whole(&self, content: &str) -> bool {
         self.lock().whole.contains(content)
+    }
+
+    /// Whether somebody relies on a version that always had the name it was given.
+    pub(crate) fn is_in_use(&self, version: &str) -> bool {
+        let known = self.lock();
+        known.owed.contains_key(version) && !known.renamed.contains(version)
     }
 
     /// What made a version that is not among these.

@@ -129,6 +129,13 @@ pub(crate) fn plan(rng: &mut Rng, kind: Kind) -> Vec<Step> {
 
 fn step(rng: &mut Rng, kind: Kind) -> Step {
     let at = *rng.pick(&At::BOTH);
+    if kind.faults && rng.chance(1, 12) {
+        return match rng.below(3) {
+            0 => Step::Full(at, rng.below(8192)),
+            1 => Step::Unlisted(at, rng.below(6)),
+            _ => Step::Unread(at, rng.below(12)),
+        };
+    }
     match rng.below(100) {
         0..22 => {
             let at = if kind.two_writers { at } else { At::A };
@@ -154,12 +161,7 @@ fn step(rng: &mut Rng, kind: Kind) -> Step {
             let at = if kind.two_writers { at } else { At::A };
             Step::Intrude(at, rng.below(60), op(rng))
         }
-        98 if kind.faults => match rng.below(3) {
-            0 => Step::Full(at, rng.below(8192)),
-            1 => Step::Unlisted(at, rng.below(6)),
-            _ => Step::Unread(at, rng.below(12)),
-        },
-        99 => Step::Room(at),
+        98..100 if kind.faults => Step::Room(at),
         _ => Step::Wait(60),
     }
 }

@@ -482,6 +482,17 @@ impl Run {
             let Some(process) = &side.process else {
                 continue;
             };
+            let trash = process
+                .index
+                .trash_after(b"", usize::MAX)
+                .unwrap_or_default();
+            for (_, trashed) in trash {
+                let version = trashed.id.map(|id| id.to_string()).unwrap_or_default();
+                if self.people.is_in_use(&version) {
+                    let path = trashed.path;
+                    return Err(Violation(format!("nobody deleted {path}, and it was")));
+                }
+            }
             let counts = process.index.counts();
             let live = process.index.live();
             if let (Ok((entries, wants)), Ok(live)) = (counts, live)
