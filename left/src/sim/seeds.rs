@@ -272,4 +272,20 @@ mod once {
         ];
         holds(211, &steps);
     }
+
+    /// B followed A in deleting before it could be told to, and had A's tombstone for ever.
+    #[test]
+    fn a_tombstone_that_is_found_to_be_the_peers_goes_as_well() {
+        let steps = [
+            User(B, Write(2, 3), true),
+            User(A, Save(2, 0), true),
+            Wait(60),
+            Scan(A),
+            Scan(B),
+            User(A, DeleteTree(2), true),
+            Deliver(B, 1),
+            User(B, DeleteTree(2), true),
+        ];
+        holds(7239, &steps);
+    }
 }
