@@ -143,10 +143,8 @@ pub(super) fn on_open(
         meta.remove("agreed").during("write")?;
         runs.retain(|_, _| false).during("write")?;
     }
-    let last = match runs.last().during("read")? {
-        Some((number, run)) => Some((number.value(), run.value().0)),
-        None => None,
-    };
+    let last = runs.last().during("read")?;
+    let last = last.map(|(number, run)| (number.value(), run.value().0));
     let number = last.map_or(0, |(number, _)| number + 1);
     if last.is_none_or(|(_, run)| run != fresh.1) {
         runs.insert(number, (fresh.1, seq)).during("write")?;
