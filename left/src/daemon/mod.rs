@@ -162,6 +162,7 @@ fn run_on(
     reporter: &Arc<Reporter>,
 ) -> Result<(), DaemonError> {
     let (index, aside) = Index::open(index_path, (ReplicaId(random()), random()))?;
+    index.use_in_boot(boot())?;
     let index = Arc::new(index);
     if let Some(aside) = aside {
         reporter.problem(
@@ -205,6 +206,14 @@ fn run_on(
     let ended = daemon.wait(alarm);
     daemon.down();
     ended
+}
+
+/// Names this boot of the machine; always the same where the system does not say.
+fn boot() -> u64 {
+    let id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let hash = blake3::hash(&id);
+    let first = hash.as_bytes().first_chunk().copied();
+    u64::from_le_bytes(first.unwrap_or_default())
 }
 
 struct Daemon {

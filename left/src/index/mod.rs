@@ -5,6 +5,7 @@
 //! A database that does not open is set aside under another name, never
 //! deleted; the scanner then builds a new one under a new replica id.
 
+mod boot;
 mod commit;
 mod error;
 mod identity;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::entry::Body;
+use crate::record::Stamp;
 use crate::version::VersionVector;
 
 fn fresh() -> (ReplicaId, u64) {
@@ -389,4 +390,39 @@ fn guard_state_rolled_back_counts_anew_what_may_have_been_counted_twice() {
     assert_eq!((numbers, index.seq().unwrap()), (vec![1, 3, 6, 7], 7));
     // No run of before means anything now.
     assert_eq!(index.run_end(9).unwrap(), None);
+}
+
+#[test]
+fn after_another_boot_what_changed_last_is_read_again() {
+    let (_dir, index) = opened();
+    let seen = |secs: i64| Stamp {
+        ino: 1,
+        size: 1,
+        mtime: crate::entry::Mtime { secs, nanos: 0 },
+        ctime: crate::entry::Mtime { secs, nanos: 0 },
+        mode: 0o100_644,
+        trusted: true,
+    };
+    let put = |text: &str, secs| Change::Put {
+        path: path(text),
+        entry: file(text, 1),
+        stamp: Some(seen(secs)),
+    };
+    index.use_in_boot(1).unwrap();
+    index
+        .commit(&[put("old", 1_000), put("new", 2_000), put("last", 2_100)])
+        .unwrap();
+    let trusted = |text: &str| {
+        index
+            .get(&path(text))
+            .unwrap()
+            .unwrap()
+            .stamp
+            .unwrap()
+            .trusted
+    };
+    index.use_in_boot(1).unwrap();
+    assert!(trusted("old") && trusted("new") && trusted("last"));
+    index.use_in_boot(2).unwrap();
+    assert!(trusted("old") && !trusted("new") && !trusted("last"));
 }

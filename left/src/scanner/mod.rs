@@ -388,7 +388,8 @@ impl<D: Disk, S: Store> Scanner<D, S> {
     fn tell_if_absent(&mut self, path: &RelPath, record: &Record) {
         // It may have been put in place after its folder was listed.
         let asked = self.share.stat(path);
-        if matches!(asked, Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) {
+        let is_absent = matches!(asked, Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP));
+        if is_absent || makes(Bug::UnlistedIsEmpty) {
             self.observe(path.clone(), Some(record), Seen::Absent);
         }
     }

@@ -7,6 +7,7 @@ impl Shared {
     /// Keeps what was durable and some of the rest.
     pub(super) fn cut_power(&mut self, seed: u64) {
         let mut rng = Rng::new(seed);
+        self.boots += 1;
         let fs = &mut self.fs;
         fs.log
             .cut_power(&mut fs.inodes, &mut rng, fs.config.name_order);

@@ -56,6 +56,8 @@ pub(super) struct Shared {
     pub(super) faults: Faults,
     /// Which process may call; handles of others are of no use.
     pub(super) process: u64,
+    /// How often the power has gone.
+    pub(super) boots: u64,
     pub(super) born: Instant,
 }
 
@@ -70,6 +72,7 @@ impl Machine {
             fs: FileSystem::new(seed, config),
             faults: Faults::default(),
             process: 0,
+            boots: 0,
             // Only differences of times are ever used.
             born: Instant::now(),
         })))
@@ -88,6 +91,7 @@ impl Machine {
             fs: shared.fs.clone(),
             faults: Faults::default(),
             process: 0,
+            boots: 0,
             born: shared.born,
         })))
     }
@@ -117,6 +121,11 @@ impl Machine {
             }
         }
         SimDisk::open(self)
+    }
+
+    /// Names this boot.
+    pub(crate) fn boot(&self) -> u64 {
+        self.lock().boots
     }
 
     /// Somebody else at the same machine.

@@ -105,7 +105,10 @@ impl Run {
                 Ok(())
             }
             Step::Scan(at) => self.process(at, Process::scan),
-            Step::Apply(at) => self.process(at, Process::apply),
+            Step::Apply(at) => {
+                self.process(at, Process::apply)?;
+                self.check_trash(at)
+            }
             Step::Deliver(at, count) => self.deliver(at, count),
             Step::Fetch(at, count) => (0..count).try_for_each(|_| self.fetch(at)),
             Step::Kill(at, change) => {
@@ -392,6 +395,22 @@ impl Run {
         Ok(())
     }
 
+    /// Nothing is removed that nobody removed, not even for a while.
+    fn check_trash(&self, at: At) -> Checked {
+        let Some(process) = &self.sides[at as usize].process else {
+            return Ok(());
+        };
+        let trash = process.index.trash_after(b"", usize::MAX);
+        for (_, trashed) in trash.unwrap_or_default() {
+            let version = trashed.id.map(|id| id.to_string()).unwrap_or_default();
+            if self.people.is_in_use(&version) {
+                let path = trashed.path;
+                return Err(Violation(format!("nobody deleted {path}, and it was")));
+            }
+        }
+        Ok(())
+    }
+
     /// All faults end, and everything comes to rest.
     fn settle(mut self) -> Checked {
         for at in At::BOTH {
@@ -421,6 +440,7 @@ impl Run {
                         self.fetch(at)?;
                     }
                     self.process(at, Process::apply)?;
+                    self.check_trash(at)?;
                     self.process(at, Process::look_again)?;
                     self.confirm(at)?;
                     silent &= self.is_idle(at);
@@ -482,17 +502,6 @@ impl Run {
             let Some(process) = &side.process else {
                 continue;
             };
-            let trash = process
-                .index
-                .trash_after(b"", usize::MAX)
-                .unwrap_or_default();
-            for (_, trashed) in trash {
-                let version = trashed.id.map(|id| id.to_string()).unwrap_or_default();
-                if self.people.is_in_use(&version) {
-                    let path = trashed.path;
-                    return Err(Violation(format!("nobody deleted {path}, and it was")));
-                }
-            }
             let counts = process.index.counts();
             let live = process.index.live();
             if let (Ok((entries, wants)), Ok(live)) = (counts, live)

@@ -288,4 +288,19 @@ mod once {
         ];
         holds(7239, &steps);
     }
+
+    /// The power went, and kept the times of a write without its data.
+    #[test]
+    fn crash_power_a_stat_of_before_says_nothing_of_the_content() {
+        let steps = [
+            Wait(60),
+            User(B, Save(1, 1), false),
+            Scan(A),
+            PowerCut(B, 26, 15662771110543386187),
+            Wait(60),
+            Deliver(B, 4),
+            Scan(B),
+        ];
+        holds(12310, &steps);
+    }
 }

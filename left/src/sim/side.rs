@@ -51,6 +51,7 @@ impl Process {
         let disk = Arc::new(machine.start().map_err(IndexError::of_file)?);
         let reporter = Arc::new(Reporter::silent());
         let index = Arc::new(open_index(&disk, (ReplicaId(fresh), fresh ^ 1))?);
+        index.use_in_boot(machine.boot())?;
         settle_intents(&*disk, &*index, &reporter)?;
         settle_removing(&*disk, &*index, &reporter, 0)?;
         let scanner = Scanner::new(
