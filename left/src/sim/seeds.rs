@@ -303,4 +303,21 @@ mod once {
         ];
         holds(12310, &steps);
     }
+
+    /// B was busy with what A had before when A told that it had B's tombstone, which
+    /// it had acknowledged already.
+    #[test]
+    fn a_tombstone_goes_that_was_acknowledged_before_it_was_found_to_be_shared() {
+        let steps = [
+            User(A, Write(7, 10), false),
+            User(B, Mkdir(7), false),
+            Wait(60),
+            Scan(B),
+            Deliver(A, 2),
+            Scan(A),
+            Apply(A),
+            User(B, DeleteTree(7), false),
+        ];
+        holds(11435, &steps);
+    }
 }
