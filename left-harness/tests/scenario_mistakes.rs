@@ -16,8 +16,9 @@ fn library(folder: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = entries
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "toml")
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            // A list of hosts is no scenario.
+            name.ends_with(".toml") && !name.starts_with("hosts.")
         })
         .collect();
     files.sort();

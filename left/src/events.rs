@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -35,6 +35,9 @@ pub struct Progress {
     pub done: u64,
 }
 
+/// What is to happen when the status changes.
+type Wake = Box<dyn Fn() + Send + Sync>;
+
 /// Where everybody reports to.
 pub struct Reporter {
     events: Mutex<Option<File>>,
@@ -42,11 +45,10 @@ pub struct Reporter {
     problems: Mutex<BTreeMap<String, String>>,
     held: Mutex<Option<Held>>,
     changed: AtomicBool,
+    wake: OnceLock<Wake>,
     is_silent: bool,
-    /// Bytes of content received since the start.
-    pub received_bytes: AtomicU64,
-    /// Bytes of content sent since the start.
-    pub sent_bytes: AtomicU64,
+    received_bytes: AtomicU64,
+    sent_bytes: AtomicU64,
 }
 
 impl Reporter {
@@ -71,6 +73,7 @@ impl Reporter {
             problems: Mutex::default(),
             held: Mutex::default(),
             changed: AtomicBool::new(true),
+            wake: OnceLock::new(),
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
         }
@@ -94,13 +97,16 @@ impl Reporter {
     pub fn update(&self, change: impl FnOnce(&mut Activity)) {
         let mut guard = lock(&self.activity);
         let (activity, told) = &mut *guard;
+        let seen = (activity.connected, activity.watching);
         change(activity);
         let state = activity.state();
         if *told != Some(state) {
             *told = Some(state);
             self.emit(json!({"event": "state", "state": state.name()}));
             self.log(&format!("state: {}", state.name()));
-            self.changed.store(true, Ordering::Relaxed);
+            self.mark_changed();
+        } else if seen != (activity.connected, activity.watching) {
+            self.mark_changed();
         }
     }
 
@@ -122,7 +128,7 @@ impl Reporter {
     /// A path now is as the peer has it.
     pub fn complete(&self, path: &RelPath, size: u64) {
         self.emit_about("complete", path, json!({"size": size}));
-        self.changed.store(true, Ordering::Relaxed);
+        self.mark_changed();
     }
 
     /// Both sides changed a path; ours is kept as `copy`.
@@ -156,7 +162,7 @@ impl Reporter {
         drop(problems);
         self.log(&format!("problem: {text}"));
         self.emit(json!({"event": "problem", "path": key, "text": text}));
-        self.changed.store(true, Ordering::Relaxed);
+        self.mark_changed();
     }
 
     /// Nothing stands in the way of `about` any more.
@@ -166,7 +172,7 @@ impl Reporter {
         if !problems.is_empty() && problems.remove(&escape_bytes(about)).is_some() {
             // There is room to tell of another one.
             problems.remove(MORE_PROBLEMS);
-            self.changed.store(true, Ordering::Relaxed);
+            self.mark_changed();
         }
     }
 
@@ -201,17 +207,46 @@ impl Reporter {
             if detail.is_empty() { "" } else { ": " }
         ));
         self.emit(json!({"event": event, "peer": peer, "detail": detail}));
-        self.changed.store(true, Ordering::Relaxed);
+        self.mark_changed();
     }
 
-    /// Whether the status changed since this was asked last.
+    /// Content has arrived and is verified.
+    pub fn received(&self, bytes: u64) {
+        self.received_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.mark_changed();
+    }
+
+    /// Content was sent.
+    pub fn sent(&self, bytes: u64) {
+        self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.mark_changed();
+    }
+
+    /// Bytes of content received and sent since the start.
+    pub fn moved_bytes(&self) -> (u64, u64) {
+        let read = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed);
+        (read(&self.received_bytes), read(&self.sent_bytes))
+    }
+
+    /// Has `wake` called by whoever changes the status first after
+    /// [`Reporter::take_changed`]. Only the first one counts.
+    pub fn wake_by(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.wake.set(Box::new(wake));
+    }
+
+    /// Whether the status changed since this was asked last. To be asked before
+    /// the status is read: what changes after that is told again.
     pub fn take_changed(&self) -> bool {
-        self.changed.swap(false, Ordering::Relaxed)
+        self.changed.swap(false, Ordering::AcqRel)
     }
 
     /// The status should be written again.
     pub fn mark_changed(&self) {
-        self.changed.store(true, Ordering::Relaxed);
+        if !self.changed.swap(true, Ordering::AcqRel)
+            && let Some(wake) = self.wake.get()
+        {
+            wake();
+        }
     }
 
     fn emit_about(&self, event: &str, path: &RelPath, mut fields: Value) {
@@ -306,6 +341,31 @@ mod tests {
                 .count(),
             1
         );
+    }
+
+    #[test]
+    fn who_writes_the_status_is_woken_once_for_all_changes_until_it_looks() {
+        let reporter = Reporter::silent();
+        let woken = std::sync::Arc::new(AtomicU64::new(0));
+        let counter = woken.clone();
+        reporter.wake_by(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        let woken = || woken.load(Ordering::Relaxed);
+        assert!(reporter.take_changed());
+        assert_eq!(woken(), 0);
+        reporter.update(|activity| activity.opened = true);
+        reporter.received(5);
+        reporter.problem(b"x", "cannot read x");
+        assert_eq!(woken(), 1);
+        assert!(reporter.take_changed());
+        assert!(!reporter.take_changed());
+        reporter.update(|activity| activity.opened = true);
+        reporter.problem(b"x", "cannot read x");
+        assert_eq!(woken(), 1);
+        // The state stays the same, and the status does not.
+        reporter.update(|activity| activity.watching = true);
+        assert_eq!(woken(), 2);
     }
 
     #[test]

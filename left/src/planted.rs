@@ -17,9 +17,9 @@ pub(crate) enum Bug {
     TrustsYoungStamps,
     /// A file gets its name before its content is durable.
     NamesBeforeSync,
-    /// A tombstone goes when the peer has heard of it.
+    /// A tombstone goes before the peer has heard of it.
     DropsTombstonesEarly,
-    /// A conflict copy replaces what has its name.
+    /// All conflict copies in a folder have one name, and replace what has it.
     CopyOverwrites,
     /// What came out of an exchange is not looked at.
     ReplacesUnseen,

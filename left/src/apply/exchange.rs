@@ -186,7 +186,10 @@ fn keep_copy<D: Disk>(
         .as_ref()
         .map_or(Body::Deleted, |known| known.entry.body.clone());
     for attempt in 0..100 {
-        let name = conflict_name(job.path.name(), &ours, index.replica(), attempt);
+        let mut name = conflict_name(job.path.name(), &ours, index.replica(), attempt);
+        if makes(Bug::CopyOverwrites) {
+            name = b"a.conflict".to_vec();
+        }
         let path = RelPath::below(job.path.parent().as_ref(), &name).map_err(io::Error::other)?;
         match share.link((folder, job.path.name()), (folder, &name)) {
             Ok(()) => return Ok(path),

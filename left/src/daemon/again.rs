@@ -22,6 +22,9 @@ const ROOM_BYTES: usize = 1024 * 1024;
 /// What a worker that failed says on the alarm; a signal says something else.
 pub(super) const FAILED: u8 = 1;
 
+/// What is said on the alarm when the status changed.
+pub(super) const CHANGED: u8 = 2;
+
 /// Replaces this process by a new one with the same command line. Returns only
 /// if that cannot be done.
 pub fn begin_again() -> std::io::Error {
@@ -54,8 +57,11 @@ pub(super) fn wait_for_room(share: &Share, alarm: &mut UnixStream) -> bool {
     }
     loop {
         let mut byte = [FAILED];
-        if alarm.read(&mut byte).is_ok() && byte != [FAILED] {
-            return false;
+        match alarm.read(&mut byte) {
+            // The index cannot be asked; there is no status to write.
+            Ok(_) if byte == [CHANGED] => continue,
+            Ok(_) if byte != [FAILED] => return false,
+            _ => {}
         }
         if has_room(share) {
             return true;

@@ -226,7 +226,6 @@ impl Looking {
             plan.watching_since = Some(now);
             self.reporter.solved(ABOUT_WATCHING);
             self.reporter.update(|activity| activity.watching = true);
-            self.reporter.mark_changed();
         }
     }
 
@@ -245,7 +244,6 @@ impl Looking {
         plan.full_due = now;
         self.reporter.problem(ABOUT_WATCHING, &trouble.to_string());
         self.reporter.update(|activity| activity.watching = false);
-        self.reporter.mark_changed();
     }
 
     fn wait(&self, plan: &mut Plan) -> Result<(), Ended> {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 pub use again::begin_again;
-use again::{FAILED, expect_panics, wait_for_room};
+use again::{CHANGED, FAILED, expect_panics, wait_for_room};
 use answer::Answering;
 pub use answer::answer_from_disk;
 pub use drive::Input;
@@ -117,6 +117,11 @@ fn run_reporting(
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, alarm_end.try_clone()?)?;
     }
+    let changed = alarm_end.try_clone()?;
+    reporter.wake_by(move || {
+        // Whoever reads it takes the mark away first, so there never are many.
+        let _ = (&changed).write_all(&[CHANGED]);
+    });
     let index_path = share.path().join(STATE_DIR).join(INDEX_FILE);
     let ended = run_on(
         settings,
@@ -346,12 +351,25 @@ impl Daemon {
         })
     }
 
-    /// Keeps the status file true until a signal comes or a worker fails.
+    /// Keeps the status file true until a signal comes or a worker fails, and
+    /// sleeps while nothing changes.
     fn wait(&self, alarm: &mut UnixStream) -> Result<(), DaemonError> {
-        alarm.set_read_timeout(Some(STATUS_EVERY))?;
-        let mut byte = [0];
+        // What changed before now was told to nobody.
+        let mut is_changed = true;
+        let mut next = Instant::now();
         loop {
+            let pause = next.saturating_duration_since(Instant::now());
+            if is_changed && pause.is_zero() {
+                is_changed = false;
+                self.reporter.take_changed();
+                self.write_status();
+                next = Instant::now() + STATUS_EVERY;
+                continue;
+            }
+            alarm.set_read_timeout(is_changed.then_some(pause))?;
+            let mut byte = [0];
             match alarm.read(&mut byte) {
+                Ok(1) if byte == [CHANGED] => is_changed = true,
                 Ok(_) => break,
                 Err(error)
                     if matches!(
@@ -361,9 +379,6 @@ impl Daemon {
                             | io::ErrorKind::Interrupted
                     ) => {}
                 Err(_) => break,
-            }
-            if self.reporter.take_changed() {
-                self.write_status();
             }
         }
         let failed = self
@@ -377,6 +392,7 @@ impl Daemon {
     fn write_status(&self) {
         let activity = self.reporter.activity();
         let (entries, wanted) = self.index.counts().unwrap_or_default();
+        let (received_bytes, sent_bytes) = self.reporter.moved_bytes();
         let status = Status {
             state: activity.state().name().to_owned(),
             pid: std::process::id(),
@@ -389,8 +405,8 @@ impl Daemon {
             entries,
             wanted,
             held: self.reporter.held(),
-            received_bytes: self.reporter.received_bytes.load(Ordering::Relaxed),
-            sent_bytes: self.reporter.sent_bytes.load(Ordering::Relaxed),
+            received_bytes,
+            sent_bytes,
             problems: self.reporter.problems(),
         };
         if let Err(error) = write_status(self.share.state(), &status) {

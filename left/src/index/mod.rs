@@ -161,6 +161,12 @@ impl Index {
                 .map_err(redb::Error::Io)
                 .during("make")?;
         }
+        // Before anything relies on it: a power cut could take the name, and
+        // all that was made durable under it. Also when it was there already,
+        // as a kill may have come between the rename and this.
+        sync_folder_of(path)
+            .map_err(redb::Error::Io)
+            .during("keep the name of")?;
         Self::try_open_there(path, fresh)
     }
 
@@ -558,6 +564,12 @@ fn with_content(
         }
     }
     Ok(found)
+}
+
+/// Makes the names in the folder of `path` durable.
+fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn unsound_marker(path: &Path) -> PathBuf {

@@ -305,7 +305,7 @@ fn each_case(how: How, is_known: bool, check: impl Fn(Case, &[(String, Vec<u8>)]
 }
 
 #[test]
-fn crash_power_a_new_file_is_whole_or_not_there() {
+pub(super) fn crash_power_a_new_file_is_whole_or_not_there() {
     each_case(How::Install, false, |_, files| {
         named(files).is_none_or(|bytes| bytes == NEW)
     });

@@ -18,7 +18,7 @@ const HOWS: [How; 4] = [
 ];
 
 /// Ways to edit a file. What the user did is durable when it is done.
-const EDITS: [fn(&Machine); 3] = [
+pub(super) const EDITS: [fn(&Machine); 3] = [
     |machine| {
         machine.user().write(NAME, &EDIT).unwrap();
         machine.user().sync_path(NAME).unwrap();
@@ -83,7 +83,7 @@ fn edited_and_interrupted(
 }
 
 /// All pairs of an edit and a later crash, and the edit without a crash.
-fn each_pair(how: How, edit: fn(&Machine)) {
+pub(super) fn each_pair(how: How, edit: fn(&Machine)) {
     let prepared = prepared(Case {
         how,
         to_link: false,

@@ -56,10 +56,66 @@ pub(crate) fn open_index(disk: &SimDisk, fresh: (ReplicaId, u64)) -> Result<Inde
         let _ = disk.unlink(state, NEW_FILE);
         drop(open(NEW_FILE)?);
         let (from, to) = ((state, NEW_FILE), (state, INDEX_FILE));
-        let named = disk
-            .rename(from, to, Rename::Plain)
-            .and_then(|()| state.sync());
-        named.map_err(IndexError::of_file)?;
+        disk.rename(from, to, Rename::Plain)
+            .map_err(IndexError::of_file)?;
     }
+    // Also when it was there already, as a kill may have come between the
+    // rename and this.
+    state.sync().map_err(IndexError::of_file)?;
     open(INDEX_FILE)
+}
+
+mod tests {
+    use super::super::{Config, Machine};
+    use super::*;
+    use crate::entry::{Body, Entry};
+    use crate::index::Change;
+    use crate::path::RelPath;
+    use crate::version::VersionVector;
+
+    fn fresh(id: u64) -> (ReplicaId, u64) {
+        (ReplicaId(id), id)
+    }
+
+    #[test]
+    fn an_index_that_was_used_is_there_after_the_power_cut_whenever_its_maker_was_killed() {
+        for change in 0.. {
+            let mut was_made = false;
+            for seed in 0..20 {
+                let machine = Machine::new(seed, Config::default());
+                let disk = machine.start().unwrap();
+                machine.crash_at(change);
+                was_made = open_index(&disk, fresh(1)).is_ok();
+                machine.kill();
+                let disk = machine.start().unwrap();
+                let index = open_index(&disk, fresh(2)).unwrap();
+                let path = RelPath::parse(b"folder").unwrap();
+                let entry = Entry {
+                    body: Body::Dir,
+                    mode: 0o755,
+                    version: VersionVector::from_pairs([(ReplicaId(1), 1)]),
+                };
+                let put = Change::Put {
+                    path: path.clone(),
+                    entry: entry.clone(),
+                    stamp: None,
+                };
+                index.commit(&[put]).unwrap();
+                let owner = index.replica();
+                drop(index);
+                machine.crash(seed);
+                let disk = machine.start().unwrap();
+                let index = open_index(&disk, fresh(3)).unwrap();
+                let found = index.get(&path).unwrap().map(|record| record.entry);
+                assert_eq!(
+                    (index.replica(), found),
+                    (owner, Some(entry)),
+                    "killed before change {change}, seed {seed}"
+                );
+            }
+            if was_made {
+                return;
+            }
+        }
+    }
 }

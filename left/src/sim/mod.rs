@@ -56,5 +56,6 @@ mod against_real;
 mod crash_tests;
 mod edit_tests;
 mod fault_tests;
+mod planted_tests;
 mod seeds;
 mod tests;

@@ -39,7 +39,7 @@ fn steps_of(seed: u64) -> Vec<Step> {
     plan(&mut rng, kind)
 }
 
-fn run(seed: u64, steps: &[Step]) -> Result<(), Violation> {
+pub(super) fn run(seed: u64, steps: &[Step]) -> Result<(), Violation> {
     Run::new(seed).perform(steps)
 }
 
@@ -108,13 +108,8 @@ fn finds(bug: Bug, seeds: std::ops::Range<u64>) -> Option<(u64, Vec<Step>, Viola
 #[ignore = "looks for runs that find planted mistakes: minutes, in a release build"]
 fn planted_mistakes_are_looked_for() {
     let only = std::env::var("LEFT_SIM_BUG").ok();
-    for bug in BUGS {
-        if only
-            .as_ref()
-            .is_some_and(|only| *only != format!("{bug:?}"))
-        {
-            continue;
-        }
+    let named = |bug: &Bug| only.as_ref().is_none_or(|only| *only == format!("{bug:?}"));
+    for bug in BUGS.into_iter().filter(named) {
         let began = std::time::Instant::now();
         let found = finds(bug, 0..40_000);
         println!("{bug:?} {:?} after {:.1?}", found, began.elapsed());
@@ -122,7 +117,7 @@ fn planted_mistakes_are_looked_for() {
 }
 
 /// Runs that failed once.
-mod once {
+pub(super) mod once {
     use super::super::plan::{At::*, Op::*, Step, Step::*};
     use super::run;
 
@@ -183,7 +178,7 @@ mod once {
     /// B put a version in place and died before it could say so, when it already wanted
     /// the next one.
     #[test]
-    fn crash_before_the_record_of_what_is_outdated_is_no_conflict() {
+    pub(in crate::sim) fn crash_before_the_record_of_what_is_outdated_is_no_conflict() {
         let steps = [
             User(A, Write(7, 6), true),
             Wait(60),
@@ -207,7 +202,7 @@ mod once {
 
     /// A's version had the name, then became one that has not; B's was forgotten.
     #[test]
-    fn the_loser_of_a_conflict_can_become_the_winner() {
+    pub(in crate::sim) fn the_loser_of_a_conflict_can_become_the_winner() {
         let steps = [
             User(A, Save(0, 1131), true),
             User(B, Write(1, 17), true),

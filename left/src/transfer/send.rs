@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::disk::{Content, Handle};
 use crate::entry::{Body, ContentId};
@@ -160,10 +159,7 @@ fn answer(
                     return refuse(out, handle, Refusal::Stale);
                 }
                 let sent = version.geometry.len(block) as u64;
-                context
-                    .reporter
-                    .sent_bytes
-                    .fetch_add(sent, Ordering::Relaxed);
+                context.reporter.sent(sent);
             }
             Ok(())
         }

@@ -2,6 +2,7 @@
 
 mod deletes;
 mod identity;
+mod idle;
 mod measure;
 mod modify;
 mod pair;

@@ -262,9 +262,7 @@ fn perform(
             } else if let Err(error) = target.part.write_all_at(&bytes, offset) {
                 Note::Failed(handle, block, Missed::Disk(error))
             } else {
-                reporter
-                    .received_bytes
-                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                reporter.received(bytes.len() as u64);
                 Note::Written(handle, block)
             };
             let mut pool = lock(pool);

@@ -1,0 +1,110 @@
+//! Each mistake that is planted is found: by a run that once found it, or by the
+//! tests of a single job.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::crash_tests::crash_power_a_new_file_is_whole_or_not_there;
+use super::edit_tests::{EDITS, each_pair};
+use super::plan::{At::*, Op::*, Step, Step::*};
+use super::seeds::{once, run};
+use crate::apply::How;
+use crate::planted::{Bug, with};
+
+/// Without the mistake all is well; with it, it is not.
+fn is_found(bug: Bug, work: impl Fn()) {
+    work();
+    let found = with(bug, || catch_unwind(AssertUnwindSafe(&work)).is_err());
+    assert!(found, "{bug:?} is not found");
+}
+
+fn is_found_by_run(bug: Bug, seed: u64, steps: &[Step]) {
+    is_found(bug, || assert_eq!(run(seed, steps), Ok(())));
+}
+
+#[test]
+fn what_is_adopted_has_the_peers_version() {
+    let steps = [
+        User(A, Mkdir(2), true),
+        Scan(B),
+        User(A, Write(7, 13), true),
+        User(A, Swap(7, 2), false),
+        Wait(326),
+        Scan(A),
+        Deliver(B, 1),
+        Fetch(B, 2),
+        User(A, Write(2, 0), true),
+    ];
+    is_found_by_run(Bug::AdoptsNoVector, 85, &steps);
+}
+
+#[test]
+fn guard_scan_error_what_cannot_be_read_is_not_deleted() {
+    let steps = [
+        Scan(B),
+        User(A, Write(0, 9), true),
+        User(A, Write(1, 591), false),
+        Wait(331),
+        Scan(A),
+        Deliver(B, 2),
+        Fetch(B, 2),
+        Apply(B),
+        Unread(A, 2),
+        Scan(A),
+        Scan(A),
+    ];
+    is_found_by_run(Bug::UnreadableIsGone, 690, &steps);
+}
+
+#[test]
+fn a_tombstone_stays_until_both_have_it() {
+    let steps = [
+        User(A, Mkdir(2), false),
+        User(A, Write(3, 731), false),
+        Wait(260),
+        Scan(A),
+        User(A, Delete(3), true),
+        PowerCut(B, 28, 10330903424976530301),
+        Scan(A),
+        Scan(B),
+        Deliver(B, 4),
+    ];
+    is_found_by_run(Bug::DropsTombstonesEarly, 22, &steps);
+}
+
+#[test]
+fn conflict_copies_have_names_of_their_own() {
+    let steps = [
+        User(A, Save(0, 18), false),
+        User(A, Write(7, 1978), false),
+        User(B, Write(0, 20), false),
+        User(B, Write(7, 16), true),
+    ];
+    is_found_by_run(Bug::CopyOverwrites, 4, &steps);
+}
+
+#[test]
+fn what_is_wanted_is_not_forgotten() {
+    is_found(
+        Bug::ForgetsLosers,
+        once::the_loser_of_a_conflict_can_become_the_winner,
+    );
+    is_found(
+        Bug::ForgetsBegun,
+        once::crash_before_the_record_of_what_is_outdated_is_no_conflict,
+    );
+}
+
+#[test]
+fn content_is_durable_before_its_name() {
+    is_found(
+        Bug::NamesBeforeSync,
+        crash_power_a_new_file_is_whole_or_not_there,
+    );
+}
+
+#[test]
+fn what_comes_out_is_looked_at() {
+    is_found(Bug::ReplacesUnseen, || each_pair(How::Install, EDITS[0]));
+    is_found(Bug::RemovesUnseen, || each_pair(How::Remove, EDITS[0]));
+    is_found(Bug::ForgetsUsersFile, || each_pair(How::Install, EDITS[1]));
+}
