@@ -17,8 +17,9 @@
 //! Limits of this version, all of them meant to go: nothing is encrypted; where
 //! changes cannot be watched, looking takes at most a fiftieth of a core, so it is
 //! seldom in a large share; what is written through a mapping of a file is found
-//! by the next look at everything; content that moved within a file is received again; a restored or copied
-//! `.left` is not noticed unless both sides have the same one; on a file system
+//! by the next look at everything; content that moved within a file is received
+//! again; two clones of a machine that have one machine id, and meet, refuse each
+//! other; on a file system
 //! that cannot exchange two names, an edit in the instant of a replacement is
 //! lost; a writer that still holds a replaced file open writes into nothing; equal
 //! large files are received one after the other; hard links become separate

@@ -51,10 +51,7 @@ fn daemon(cli: &Cli) -> ExitCode {
         Ok(Ended::Told) => ExitCode::SUCCESS,
         Ok(Ended::ToBeginAgain) => {
             let error = begin_again();
-            complain(
-                &format!("cannot begin again after the index failed: {error}"),
-                1,
-            )
+            complain(&format!("cannot begin again: {error}"), 1)
         }
         Err(error) => complain(&error.to_string(), error.exit_code()),
     }

@@ -29,6 +29,8 @@ pub(crate) enum Bug {
     ForgetsLosers,
     /// What was wanted before what is wanted now is forgotten.
     ForgetsBegun,
+    /// An index that is older than what the peer heard of it goes on counting.
+    ReusesCounters,
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use super::DaemonError;
 use crate::apply::Job;
 use crate::engine::{Action, Engine, Event, News};
 use crate::events::Reporter;
@@ -33,6 +34,8 @@ pub enum Input {
         peer_replica: u64,
         /// The epoch of the peer's index.
         peer_epoch: u64,
+        /// The run of the peer's program.
+        peer_run: u64,
         /// How far the peer has read this side's listing.
         have: Have,
         /// Where messages to the peer go.
@@ -81,8 +84,9 @@ struct Ways {
     notes: Option<SyncSender<Note>>,
 }
 
-/// Works until it is told to stop; an error means that the index failed.
-pub(super) fn drive(hands: &Hands, inputs: &Receiver<Input>) -> Result<(), IndexError> {
+/// Works until it is told to stop; an error means that the index failed, or is to
+/// be opened anew.
+pub(super) fn drive(hands: &Hands, inputs: &Receiver<Input>) -> Result<(), DaemonError> {
     let mut engine = Engine::new(hands.index.clone(), Instant::now());
     let mut waiting = Waiting::default();
     let mut stuck = Vec::new();
@@ -113,6 +117,9 @@ pub(super) fn drive(hands: &Hands, inputs: &Receiver<Input>) -> Result<(), Index
             events.push(event);
         }
         for action in engine.step(Instant::now(), events)? {
+            if matches!(action, Action::BeginAgain) {
+                return Err(DaemonError::RolledBack);
+            }
             stuck.extend(perform(hands, &mut waiting, action)?);
         }
     }
@@ -126,6 +133,7 @@ fn open(waiting: &mut Waiting, input: Input) -> Option<Event> {
             session,
             peer_replica,
             peer_epoch,
+            peer_run,
             have,
             out,
         } => {
@@ -134,6 +142,7 @@ fn open(waiting: &mut Waiting, input: Input) -> Option<Event> {
                 session,
                 peer_replica,
                 peer_epoch,
+                peer_run,
                 have,
             }
         }
@@ -189,6 +198,8 @@ fn perform(
         Action::HangUp { session } => {
             waiting.sessions.remove(&session);
         }
+        // The end of all this; see `drive`.
+        Action::BeginAgain => {}
         Action::LookAgain => hands.watcher.ask(),
         Action::RemovePart(id) => remove_part(&*hands.share, id),
         Action::RemoveSmallParts => remove_small_parts(&*hands.share, &*hands.index)?,

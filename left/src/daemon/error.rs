@@ -21,6 +21,11 @@ pub enum DaemonError {
         "share {0} or its {STATE_DIR} was removed or replaced while left ran; nothing was taken for deleted; put it back and start again"
     )]
     Removed(String),
+    /// The peer heard more of this side than this side remembers.
+    #[error(
+        "the state in {STATE_DIR} is older than what the peer heard of it; this side goes on as a new replica"
+    )]
+    RolledBack,
     /// The events file cannot be used.
     #[error("{0}")]
     Events(String),

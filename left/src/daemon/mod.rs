@@ -79,7 +79,8 @@ pub struct Settings {
 pub enum Ended {
     /// By a signal.
     Told,
-    /// The index failed, and can be used or built anew: [`begin_again`].
+    /// The index failed, and can be used or built anew, or is to be opened as
+    /// another replica: [`begin_again`].
     ToBeginAgain,
 }
 
@@ -130,6 +131,9 @@ fn run_reporting(
         (&mut alarm, &alarm_end),
         reporter,
     );
+    if matches!(ended, Err(DaemonError::RolledBack)) {
+        return Ok(Ended::ToBeginAgain);
+    }
     let Err(DaemonError::Index(error)) = &ended else {
         return ended.map(|()| Ended::Told);
     };
@@ -182,6 +186,12 @@ fn run_on(
         settings.listen,
         settings.peer
     ));
+    if let Some(why) = index.renewed() {
+        reporter.log(&format!(
+            "{why}: from now on this side is replica {}, and both sides list everything again",
+            index.replica()
+        ));
+    }
     reporter.update(|activity| {
         activity.opened = true;
         activity.recovering = any_parts(&**share);
@@ -257,7 +267,7 @@ impl Daemon {
         let fail_engine = fail.clone();
         workers.push(spawn("engine", move || {
             if let Err(error) = drive(&hands, &inputs_end) {
-                fail_engine.with(error.into());
+                fail_engine.with(error);
             }
         })?);
         let (applier_share, applier_index, applied) =

@@ -30,6 +30,9 @@ pub enum Action {
         /// Which.
         session: u64,
     },
+    /// The index is older than what the peer heard of it. It becomes another
+    /// replica when it is opened again; until then nothing is done with it.
+    BeginAgain,
     /// Look at the share again soon.
     LookAgain,
     /// A part is of no use any more.

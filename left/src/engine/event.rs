@@ -20,6 +20,8 @@ pub enum Event {
         peer_replica: u64,
         /// The epoch of the peer's index.
         peer_epoch: u64,
+        /// The run of the peer's program.
+        peer_run: u64,
         /// How far the peer has read this side's listing.
         have: Have,
     },

@@ -46,6 +46,10 @@ impl<S: Store> Engine<S> {
     ) -> Result<(), IndexError> {
         let index = self.store.clone();
         let mut changes = Vec::new();
+        let counted = index.seq()?;
+        let of_partial = self.session.iter().chain(&self.next_session);
+        let mut of_partial = of_partial.filter(|session| session.id == id);
+        let is_partial = of_partial.any(|session| session.heard.partial);
         for wire in entries {
             let (path, theirs) = match wire.open() {
                 Ok(sound) => sound,
@@ -55,14 +59,19 @@ impl<S: Store> Engine<S> {
                     continue;
                 }
             };
+            if theirs.version.counter(index.replica()) > counted && !makes(Bug::ReusesCounters) {
+                return self.doubt(id);
+            }
             self.delayed.remove(&path);
             self.not_here.remove(&path);
             let known = index.get(&path)?;
             let busy = self.in_flight.contains_key(&path);
-            let was_known = theirs.version.counter(index.replica()) > 0;
-            if known.is_none() && theirs.is_deleted() && was_known && !busy {
+            let was_known = index.was_here(&theirs.version);
+            if known.is_none() && theirs.is_deleted() && was_known && !busy && !is_partial {
                 // The tombstone that was forgotten here, on its way since then. Taken
-                // for news it would go to and fro for ever.
+                // for news it would go to and fro for ever. Only one that the peer
+                // finds in a state that is older than that has to be told that it
+                // may go there as well.
                 changes.push(Change::Unwant { path });
                 continue;
             }
@@ -99,6 +108,8 @@ impl<S: Store> Engine<S> {
             return Ok(());
         };
         session.heard.upto = session.heard.upto.max(upto);
+        session.heard.run = session.peer_run;
+        session.heard.partial &= !complete;
         session.heard_all = complete;
         changes.push(Change::Heard(session.heard));
         let acknowledged_upto = session.acknowledged_upto;

@@ -8,6 +8,7 @@
 mod action;
 mod event;
 mod guard;
+mod identity;
 mod jobs;
 mod listing;
 mod observe;
@@ -51,6 +52,8 @@ struct Session {
     /// Content can be received.
     receives: bool,
     heard: Heard,
+    /// The run of the peer's program.
+    peer_run: u64,
     /// The peer's listing is read to its end.
     heard_all: bool,
     listed_upto: u64,
@@ -100,6 +103,8 @@ pub struct Engine<S> {
     /// must not replace what an earlier process may have put in place already.
     early: VecDeque<(u64, Message)>,
     told: Doing,
+    /// This side is to be another replica.
+    doubted: bool,
 }
 
 impl<S: Store> Engine<S> {
@@ -128,6 +133,7 @@ impl<S: Store> Engine<S> {
             cleaned: false,
             early: VecDeque::new(),
             told: Doing::default(),
+            doubted: false,
         }
     }
 
@@ -140,7 +146,12 @@ impl<S: Store> Engine<S> {
     ) -> Result<Vec<Action>, IndexError> {
         self.now = now;
         for event in events {
-            self.take(event)?;
+            if !self.doubted {
+                self.take(event)?;
+            }
+        }
+        if self.doubted {
+            return Ok(std::mem::take(&mut self.actions));
         }
         self.wake_delayed();
         self.dispatch_removals()?;
@@ -175,8 +186,9 @@ impl<S: Store> Engine<S> {
                 session,
                 peer_replica,
                 peer_epoch,
+                peer_run,
                 have,
-            } => self.session_up(session, peer_replica, peer_epoch, have),
+            } => self.session_up(session, (peer_replica, peer_epoch, peer_run), have),
             Event::ReceiverUp { session } => {
                 let waiting = self.session.iter_mut().chain(&mut self.next_session);
                 for known in waiting.filter(|known| known.id == session) {
@@ -211,17 +223,21 @@ impl<S: Store> Engine<S> {
     fn session_up(
         &mut self,
         id: u64,
-        peer_replica: u64,
-        peer_epoch: u64,
+        (peer_replica, peer_epoch, peer_run): (u64, u64, u64),
         have: Have,
     ) -> Result<(), IndexError> {
+        if self.knows_more_of_us((peer_replica, peer_epoch), &have)? {
+            return self.doubt(id);
+        }
         let store = self.store.clone();
         let known = store.heard()?;
         let same = (known.replica, known.epoch) == (peer_replica, peer_epoch);
         let heard = Heard {
             replica: peer_replica,
             epoch: peer_epoch,
+            run: if same { known.run } else { peer_run },
             upto: if same { known.upto } else { 0 },
+            partial: !same || known.partial,
         };
         if !same {
             // It lists everything again; what it no longer lists is no longer
@@ -229,6 +245,7 @@ impl<S: Store> Engine<S> {
             // lists everything again as well.
             store.commit(&[Change::ForgetPeer, Change::Heard(heard)])?;
         }
+        store.commit(&[Change::Agreed])?;
         let ours = (have.replica, have.epoch) == (store.replica().0, store.epoch());
         let acknowledged_upto = if ours { have.upto } else { 0 };
         if same {
@@ -238,6 +255,7 @@ impl<S: Store> Engine<S> {
             id,
             receives: false,
             heard,
+            peer_run,
             heard_all: false,
             listed_upto: acknowledged_upto,
             acknowledged_upto,

@@ -1,5 +1,6 @@
 //! What an observation of the scanner means beside what is known.
 
+use super::listing::doom_if_theirs;
 use super::{Engine, News};
 use crate::entry::{Body, Entry};
 use crate::index::{Change, IndexError, Store};
@@ -56,8 +57,14 @@ impl<S: Store> Engine<S> {
                                 version: entry.version.clone(),
                             }
                         });
+                    // What was deleted here as well is a tombstone that both have.
+                    let theirs = offered[0].as_ref().filter(|want| **want == entry);
+                    let shared = theirs.cloned().map(|want| (path.clone(), want));
                     changes.push(Change::Put { path, entry, stamp });
                     changes.extend(doomed);
+                    if let Some((path, theirs)) = shared {
+                        doom_if_theirs(&mut changes, &path, &theirs);
+                    }
                     number += 1;
                     changed = true;
                 }

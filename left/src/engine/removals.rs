@@ -67,8 +67,14 @@ impl<S: Store> Engine<S> {
                 self.dispatch_removal(&mut changes, path, removal)?;
             }
         }
-        self.unlisted |= !changes.is_empty();
-        store.commit(&changes)
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.unlisted = true;
+        store.commit(&changes)?;
+        // The peer may have acknowledged long ago what both turned out to have.
+        let acknowledged = self.session.as_ref().map(|known| known.acknowledged_upto);
+        self.drop_tombstones(acknowledged.unwrap_or(0))
     }
 
     fn dispatch_removal(

@@ -19,6 +19,7 @@ struct Place {
 const HAVE: Have = Have {
     replica: 0,
     epoch: 0,
+    run: 0,
     upto: 0,
 };
 
@@ -69,10 +70,11 @@ fn a_peer_that_comes_back_after_another_one_lists_everything_again() {
         replica: 2,
         epoch: 3,
         upto: 4,
+        ..Heard::default()
     };
     place.index.commit(&[Change::Heard(first)]).unwrap();
     // Another one drops what was wanted of the first.
-    place.engine.session_up(1, 5, 6, HAVE).unwrap();
+    place.engine.session_up(1, (5, 6, 1), HAVE).unwrap();
     assert_ne!(place.index.heard().unwrap(), first);
 }
 
@@ -92,7 +94,7 @@ fn crash_ack_lost_then_edit_is_no_conflict() {
     };
     // The process was killed after the new content had its name.
     place.index.commit(&[put, want]).unwrap();
-    place.engine.session_up(1, 5, 6, HAVE).unwrap();
+    place.engine.session_up(1, (5, 6, 1), HAVE).unwrap();
     // Another epoch of the peer dropped the want.
     place
         .index
@@ -120,4 +122,98 @@ fn crash_ack_lost_then_edit_is_no_conflict() {
     assert_eq!(place.index.want(&path).unwrap(), Some(edit.clone()));
     let plan = crate::plan::plan(Some(&known), &edit);
     assert_eq!(plan, crate::plan::Decision::Install(edit));
+}
+
+/// What the peer says it has of the place's replica.
+fn have(run: u64, upto: u64) -> Have {
+    Have {
+        replica: 1,
+        epoch: 1,
+        run,
+        upto,
+    }
+}
+
+fn begins_again(place: &mut Place, events: Vec<Event>) -> bool {
+    let actions = place.engine.step(Instant::now(), events).unwrap();
+    actions
+        .iter()
+        .any(|action| matches!(action, Action::BeginAgain))
+}
+
+fn session(have: Have) -> Vec<Event> {
+    vec![Event::SessionUp {
+        session: 1,
+        peer_replica: 2,
+        peer_epoch: 3,
+        peer_run: 4,
+        have,
+    }]
+}
+
+#[test]
+fn guard_state_rolled_back_shows_in_what_the_peer_has() {
+    // This run is 1; one change was made in it.
+    for (have, expected) in [
+        (have(1, 1), false),
+        (have(0, 1), false),
+        (have(1, 0), false),
+        (have(1, 2), true),
+        (have(0, 2), true),
+        // A run that this side does not remember, however few it heard of it.
+        (have(5, 1), true),
+        (HAVE, false),
+    ] {
+        let mut place = place();
+        let put = Change::Put {
+            path: RelPath::parse(b"x").unwrap(),
+            entry: file("text", 1, 0),
+            stamp: None,
+        };
+        place.index.commit(&[put]).unwrap();
+        assert_eq!(
+            begins_again(&mut place, session(have)),
+            expected,
+            "{have:?}"
+        );
+        // From then on nothing is done in the old name.
+        let seen = begins_again(&mut place, vec![Event::Scanned]);
+        assert!(!seen && place.engine.scanned != expected);
+    }
+}
+
+#[test]
+fn guard_state_rolled_back_shows_in_what_the_peer_lists() {
+    for (counter, expected) in [(0, false), (1, true)] {
+        let mut place = place();
+        let entry = file("text", counter, 1);
+        let message = Message::Listing {
+            upto: 1,
+            complete: true,
+            entries: vec![WireEntry::seal(&RelPath::parse(b"x").unwrap(), &entry)],
+        };
+        let mut events = session(HAVE);
+        events.push(Event::Scanned);
+        events.push(Event::Message {
+            session: 1,
+            message,
+        });
+        assert_eq!(begins_again(&mut place, events), expected);
+    }
+}
+
+#[test]
+fn a_peer_that_met_us_under_an_id_that_was_lost_is_not_believed_to_know_nothing() {
+    let mut place = place();
+    let met = Heard {
+        replica: 2,
+        epoch: 3,
+        ..Heard::default()
+    };
+    place.index.commit(&[Change::Heard(met)]).unwrap();
+    let other = Have {
+        replica: 9,
+        ..have(9, 1)
+    };
+    assert!(begins_again(&mut place, session(other)));
 }

@@ -3,6 +3,7 @@
 use redb::{ReadableTable, Table};
 
 use super::error::{During, IndexError, sound};
+use super::identity::RUNS;
 use super::{
     BEGUN, BY_SEQ, CONTENTS, DOOMED, ENTRIES, Heard, INTENTS, Index, META, REMOVALS, REMOVING,
     Removal, TRASH, TRASH_CONTENTS, Trashed, WANTED, WANTS, content_key, encode_removal,
@@ -65,6 +66,10 @@ pub enum Change {
     },
     /// The peer's listing was taken so far.
     Heard(Heard),
+    /// The peer knows of nothing in our name that we do not know of ourselves.
+    Agreed,
+    /// It does: this side is to be another replica when it is opened next.
+    Doubt,
     /// The part of `id` is about to be exchanged with the file at `path`.
     Intend {
         /// Which part.
@@ -143,11 +148,13 @@ impl Index {
             let mut trash = txn.open_table(TRASH).during("write")?;
             let mut trash_contents = txn.open_table(TRASH_CONTENTS).during("write")?;
             let mut removing = txn.open_table(REMOVING).during("write")?;
-            let figure = |key| -> Result<u64, IndexError> {
-                let value = meta.get(key).during("write")?;
-                Ok(value.map_or(0, |guard| guard.value()))
+            let (mut seq, mut live) = {
+                let figure = |key| -> Result<u64, IndexError> {
+                    let value = meta.get(key).during("write")?;
+                    Ok(value.map_or(0, |guard| guard.value()))
+                };
+                (figure("seq")?, figure("live")?)
             };
-            let (mut seq, mut live) = (figure("seq")?, figure("live")?);
             for change in changes {
                 match change {
                     Change::Put { path, entry, stamp } => {
@@ -310,11 +317,15 @@ impl Index {
                             trash_contents.remove(key.as_slice()).during("write")?;
                         }
                     }
-                    Change::Heard(heard) => {
-                        meta.insert("heard-replica", heard.replica)
-                            .during("write")?;
-                        meta.insert("heard-epoch", heard.epoch).during("write")?;
-                        meta.insert("heard-upto", heard.upto).during("write")?;
+                    Change::Heard(heard) => set_heard(&mut meta, *heard)?,
+                    Change::Agreed => {
+                        let runs = txn.open_table(RUNS).during("write")?;
+                        let run = runs.last().during("write")?;
+                        let number = run.map_or(0, |(number, _)| number.value());
+                        meta.insert("agreed", number).during("write")?;
+                    }
+                    Change::Doubt => {
+                        meta.insert("doubted", 1).during("write")?;
                     }
                     Change::Intend { id, path } => {
                         intents
@@ -334,6 +345,20 @@ impl Index {
 }
 
 type Bytes<'a> = Table<'a, &'static [u8], &'static [u8]>;
+
+/// How far the peer was heard.
+pub(super) fn set_heard(meta: &mut Table<'_, &str, u64>, heard: Heard) -> Result<(), IndexError> {
+    for (key, value) in [
+        ("heard-replica", heard.replica),
+        ("heard-epoch", heard.epoch),
+        ("heard-run", heard.run),
+        ("heard-upto", heard.upto),
+        ("heard-partial", u64::from(heard.partial)),
+    ] {
+        meta.insert(key, value).during("write")?;
+    }
+    Ok(())
+}
 
 fn unwant(
     wants: &mut Bytes<'_>,

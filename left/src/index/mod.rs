@@ -8,6 +8,7 @@
 mod boot;
 mod commit;
 mod error;
+mod identity;
 mod migrate;
 mod store;
 mod trashed;
@@ -20,6 +21,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 pub use commit::Change;
 pub use error::IndexError;
 use error::{During, damaged, sound};
+pub use identity::Renewed;
 pub use store::Store;
 pub use trashed::Trashed;
 
@@ -74,8 +76,14 @@ pub struct Heard {
     pub replica: u64,
     /// The epoch of the peer's index.
     pub epoch: u64,
+    /// The run of the peer's program in which that was heard; see
+    /// [`Index::run`].
+    pub run: u64,
     /// The last sequence number taken.
     pub upto: u64,
+    /// The listing was not yet read to its end once: what it holds may be older
+    /// than what was forgotten here.
+    pub partial: bool,
 }
 
 /// A database that did not open and was kept under another name.
@@ -92,11 +100,15 @@ pub struct Index {
     db: Database,
     replica: ReplicaId,
     epoch: u64,
+    run: u64,
+    former: Vec<(ReplicaId, u64)>,
+    renewed: Option<Renewed>,
 }
 
 impl Index {
-    /// Opens or makes the index at `path`. The second value is where a
-    /// database that did not open was set aside.
+    /// Opens or makes the index at `path`, with an id and a number, both random, for
+    /// when it has to be a new replica. The second value is where a database
+    /// that did not open was set aside.
     pub fn open(
         path: &Path,
         fresh: (ReplicaId, u64),
@@ -163,7 +175,7 @@ impl Index {
             .set_cache_size(CACHE_BYTES)
             .create(path)
             .during("open")?;
-        Self::set_up(db, fresh)
+        Self::set_up(db, fresh, identity::place_of(path))
     }
 
     /// Opens or makes the index on something else than a file.
@@ -176,21 +188,24 @@ impl Index {
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(backend)
             .during("open")?;
-        Self::set_up(db, fresh)
+        Self::set_up(db, fresh, None)
     }
 
-    fn set_up(db: Database, fresh: (ReplicaId, u64)) -> Result<Self, IndexError> {
+    fn set_up(
+        db: Database,
+        fresh: (ReplicaId, u64),
+        place: Option<u64>,
+    ) -> Result<Self, IndexError> {
         let mut txn = db.begin_write().during("open")?;
         txn.set_two_phase_commit(true);
         txn.set_quick_repair(true);
-        let (replica, epoch);
+        let read = |meta: &redb::Table<&str, u64>, key| {
+            meta.get(key)
+                .during("read")
+                .map(|value| value.map(|guard| guard.value()))
+        };
         {
             let mut meta = txn.open_table(META).during("open")?;
-            let read = |meta: &redb::Table<&str, u64>, key| {
-                meta.get(key)
-                    .during("read")
-                    .map(|value| value.map(|guard| guard.value()))
-            };
             match read(&meta, "schema")? {
                 None => {
                     meta.insert("schema", SCHEMA).during("write")?;
@@ -206,10 +221,9 @@ impl Index {
                 Some(_) => return damaged("it was made by another version of left"),
             }
             let known = (read(&meta, "replica")?, read(&meta, "epoch")?);
-            let (Some(known_replica), Some(known_epoch)) = known else {
+            let (Some(_), Some(_)) = known else {
                 return damaged("it does not say whose it is");
             };
-            (replica, epoch) = (ReplicaId(known_replica), known_epoch);
             txn.open_table(ENTRIES).during("open")?;
             txn.open_table(BY_SEQ).during("open")?;
             txn.open_table(WANTS).during("open")?;
@@ -223,8 +237,21 @@ impl Index {
             txn.open_table(TRASH_CONTENTS).during("open")?;
             txn.open_table(REMOVING).during("open")?;
         }
+        let renewed = identity::on_open(&txn, fresh, place)?;
+        let former = identity::former(&txn)?;
+        let (replica, epoch) = {
+            let meta = txn.open_table(META).during("open")?;
+            (read(&meta, "replica")?, read(&meta, "epoch")?)
+        };
         txn.commit().during("open")?;
-        Ok(Self { db, replica, epoch })
+        Ok(Self {
+            db,
+            replica: ReplicaId(replica.unwrap_or_default()),
+            epoch: epoch.unwrap_or_default(),
+            run: fresh.1,
+            former,
+            renewed,
+        })
     }
 
     /// This side's id.
@@ -470,7 +497,9 @@ impl Index {
         Ok(Heard {
             replica: read("heard-replica")?,
             epoch: read("heard-epoch")?,
+            run: read("heard-run")?,
             upto: read("heard-upto")?,
+            partial: read("heard-partial")? != 0,
         })
     }
 

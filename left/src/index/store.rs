@@ -6,7 +6,7 @@ use crate::entry::{ContentId, Entry};
 use crate::part::PartId;
 use crate::path::RelPath;
 use crate::record::Record;
-use crate::version::ReplicaId;
+use crate::version::{ReplicaId, VersionVector};
 
 /// Durable knowledge: of each path, of what is wanted, of how far the peer was
 /// heard. [`Index`] is the real one.
@@ -15,6 +15,10 @@ pub trait Store {
     fn replica(&self) -> ReplicaId;
     /// See [`Index::epoch`].
     fn epoch(&self) -> u64;
+    /// See [`Index::run_end`].
+    fn run_end(&self, run: u64) -> Result<Option<u64>, IndexError>;
+    /// See [`Index::was_here`].
+    fn was_here(&self, version: &VersionVector) -> bool;
     /// The record of a path.
     fn get(&self, path: &RelPath) -> Result<Option<Record>, IndexError>;
     /// Up to `count` records after `after`, in the order of paths.
@@ -84,6 +88,14 @@ impl Store for Index {
 
     fn epoch(&self) -> u64 {
         Index::epoch(self)
+    }
+
+    fn run_end(&self, run: u64) -> Result<Option<u64>, IndexError> {
+        Index::run_end(self, run)
+    }
+
+    fn was_here(&self, version: &VersionVector) -> bool {
+        Index::was_here(self, version)
     }
 
     fn get(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {

@@ -77,7 +77,9 @@ fn identity_survives_reopening() {
     let heard = Heard {
         replica: 3,
         epoch: 4,
+        run: 6,
         upto: 5,
+        partial: true,
     };
     index.commit(&[Change::Heard(heard)]).unwrap();
     assert_eq!(index.heard().unwrap(), heard);
@@ -299,6 +301,95 @@ fn an_index_of_schema_1_is_migrated() {
     assert!(index.is_wanted(id("y")).unwrap());
     assert_eq!(index.removals().unwrap(), 1);
     assert_eq!(index.wants_after(None, 9).unwrap().len(), 1);
+}
+
+fn count(text: &str, counter: u64) -> Change {
+    put(text, entry(counter))
+}
+
+fn version_of(index: &Index, text: &str) -> VersionVector {
+    index.get(&path(text)).unwrap().unwrap().entry.version
+}
+
+#[test]
+fn guard_state_copied_is_noticed_and_gets_a_new_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let (here, there) = (dir.path().join("here"), dir.path().join("there"));
+    std::fs::create_dir(&here).unwrap();
+    std::fs::create_dir(&there).unwrap();
+    let (index, _) = Index::open(&here.join("index"), fresh()).unwrap();
+    let heard = Heard {
+        replica: 3,
+        epoch: 4,
+        run: 5,
+        upto: 6,
+        partial: false,
+    };
+    let want = Change::Want {
+        path: path("w"),
+        entry: entry(1),
+    };
+    index
+        .commit(&[count("a", 1), Change::Heard(heard), Change::Agreed, want])
+        .unwrap();
+    drop(index);
+    std::fs::copy(here.join("index"), there.join("index")).unwrap();
+
+    let second = (ReplicaId(8), 10);
+    let (copy, aside) = Index::open(&there.join("index"), second).unwrap();
+    assert!(aside.is_none());
+    assert_eq!(copy.renewed(), Some(Renewed::Copied));
+    assert_eq!((copy.replica(), copy.epoch()), second);
+    assert_eq!(copy.heard().unwrap(), Heard::default());
+    assert_eq!(copy.counts().unwrap(), (1, 0));
+    // What was known stays known.
+    assert_eq!(version_of(&copy, "a"), entry(1).version);
+    assert!(copy.was_here(&entry(1).version));
+    assert!(!copy.was_here(&entry(2).version), "the original lives on");
+    drop(copy);
+
+    for file in [here.join("index"), there.join("index")] {
+        let (again, _) = Index::open(&file, (ReplicaId(9), 11)).unwrap();
+        assert_eq!(again.renewed(), None);
+        assert_ne!(again.replica(), ReplicaId(9));
+    }
+}
+
+#[test]
+fn guard_state_rolled_back_counts_anew_what_may_have_been_counted_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("index");
+    let (index, _) = Index::open(&file, fresh()).unwrap();
+    index
+        .commit(&[count("a", 1), count("b", 2), Change::Agreed])
+        .unwrap();
+    index.commit(&[count("c", 3)]).unwrap();
+    drop(index);
+    let (index, _) = Index::open(&file, (ReplicaId(0), 20)).unwrap();
+    assert_eq!(index.run_end(9).unwrap(), Some(3));
+    index.commit(&[count("b", 4), count("d", 5)]).unwrap();
+    assert_eq!(index.run_end(20).unwrap(), Some(5));
+    assert_eq!(index.run_end(21).unwrap(), None);
+    index.commit(&[Change::Doubt]).unwrap();
+    drop(index);
+
+    let (index, _) = Index::open(&file, (ReplicaId(8), 30)).unwrap();
+    assert_eq!(index.renewed(), Some(Renewed::RolledBack));
+    assert_eq!(index.replica(), ReplicaId(8));
+    for (text, expected) in [
+        ("a", [(ReplicaId(7), 1)].as_slice()),
+        ("c", &[(ReplicaId(7), 3)]),
+        ("b", &[(ReplicaId(7), 3), (ReplicaId(8), 6)]),
+        ("d", &[(ReplicaId(7), 3), (ReplicaId(8), 7)]),
+    ] {
+        let version = version_of(&index, text);
+        assert_eq!(version.pairs().collect::<Vec<_>>(), expected, "{text}");
+    }
+    let listed = index.listed_after(0, 10).unwrap();
+    let numbers: Vec<_> = listed.iter().map(|(seq, ..)| *seq).collect();
+    assert_eq!((numbers, index.seq().unwrap()), (vec![1, 3, 6, 7], 7));
+    // No run of before means anything now.
+    assert_eq!(index.run_end(9).unwrap(), None);
 }
 
 #[test]

@@ -19,10 +19,12 @@ pub(super) fn hello(context: &SessionContext, role: Role, token: u64) -> io::Res
         replica: context.index.replica().0,
         instance: context.instance,
         epoch: context.index.epoch(),
+        run: context.index.run(),
         token,
         have: Have {
             replica: heard.replica,
             epoch: heard.epoch,
+            run: heard.run,
             upto: heard.upto,
         },
     })

@@ -257,6 +257,7 @@ fn drive_session(
         session: id,
         peer_replica: theirs.replica,
         peer_epoch: theirs.epoch,
+        peer_run: theirs.run,
         have: theirs.have,
         out,
     };

@@ -96,6 +96,17 @@ impl Machine {
         })))
     }
 
+    /// The disk is again what it was when this machine was forked from it. Time
+    /// goes on.
+    pub(crate) fn put_back(&self, snapshot: &Self) {
+        let then = snapshot.lock().fs.clone();
+        let mut shared = self.lock();
+        let now = std::mem::replace(&mut shared.fs, then);
+        shared.fs.config = now.config;
+        shared.fs.elapsed_nanos = now.elapsed_nanos;
+        shared.fs.wall_nanos = now.wall_nanos;
+    }
+
     /// Starts a process that opens the share; one that there was is gone.
     pub(crate) fn start(&self) -> Result<SimDisk, Errno> {
         {

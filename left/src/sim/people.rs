@@ -23,6 +23,8 @@ struct Known {
     /// Anything was done on a side that was not made durable.
     dirty: [bool; 2],
     written: u64,
+    /// What was written on a side since the last snapshot of its disk.
+    since_snapshot: [BTreeSet<String>; 2],
 }
 
 impl People {
@@ -34,6 +36,7 @@ impl People {
             unsynced: [BTreeSet::new(), BTreeSet::new()],
             dirty: [false; 2],
             written: 0,
+            since_snapshot: Default::default(),
         })))
     }
 
@@ -62,6 +65,7 @@ impl People {
             known.whole.insert(new.clone());
             known.owed.insert(new.clone(), format!("{op:?} at {at:?}"));
             known.unsynced[at as usize].insert(new.clone());
+            known.since_snapshot[at as usize].insert(new.clone());
         }
         known.dirty[at as usize] = true;
     }
@@ -82,6 +86,32 @@ impl People {
         }
         if std::mem::take(&mut known.dirty[at as usize]) {
             known.whole.extend(files(machine).into_values());
+        }
+    }
+
+    /// A snapshot is taken of the disk of a side.
+    pub(crate) fn after_snapshot(&self, at: At) {
+        self.lock().since_snapshot[at as usize].clear();
+    }
+
+    /// The snapshot was put back. What the side had or wrote since then, and nobody
+    /// has now, is gone.
+    pub(crate) fn after_rollback(
+        &self,
+        at: At,
+        machine: &Machine,
+        before: &BTreeMap<String, String>,
+        elsewhere: &BTreeMap<String, String>,
+    ) {
+        let there: BTreeSet<_> = files(machine).into_values().collect();
+        let there_too: BTreeSet<_> = elsewhere.values().cloned().collect();
+        let mut known = self.lock();
+        let mut had = std::mem::take(&mut known.since_snapshot[at as usize]);
+        had.extend(before.values().cloned());
+        for version in had {
+            if !there.contains(&version) && !there_too.contains(&version) {
+                known.owed.remove(&version);
+            }
         }
     }
 

@@ -86,6 +86,10 @@ pub(crate) enum Step {
     Unlisted(At, u64),
     /// One that reads fails.
     Unread(At, u64),
+    /// Somebody takes a snapshot of the disk.
+    Snapshot(At),
+    /// It is put back, while the process is dead.
+    RollBack(At),
     /// There is room again, and nothing fails any more.
     Room(At),
 }
@@ -99,6 +103,8 @@ pub(crate) struct Kind {
     pub(crate) crashes: bool,
     /// Disks are full, and cannot be read.
     pub(crate) faults: bool,
+    /// Disks are put back to what they were.
+    pub(crate) rollbacks: bool,
     /// Steps in all.
     pub(crate) steps: usize,
 }
@@ -110,6 +116,7 @@ impl Kind {
             two_writers: rng.chance(2, 3),
             crashes: rng.chance(1, 2),
             faults: rng.chance(1, 4),
+            rollbacks: rng.chance(1, 4),
             steps: 10 + rng.below(110) as usize,
         }
     }
@@ -138,6 +145,10 @@ fn step(rng: &mut Rng, kind: Kind) -> Step {
         40..58 => Step::Deliver(at, 1 + rng.below(4) as usize),
         58..68 => Step::Fetch(at, 1 + rng.below(3) as usize),
         68..80 => Step::Apply(at),
+        83 if kind.rollbacks => match rng.chance(1, 2) {
+            true => Step::Snapshot(at),
+            false => Step::RollBack(at),
+        },
         80..84 => Step::Wait(1 + rng.below(400)),
         84 => Step::Cut,
         85..87 => Step::Connect,

@@ -30,6 +30,8 @@ struct Side {
     /// What a power cut will leave, if one is to come.
     power_cut: Option<u64>,
     starts: u64,
+    /// What the disk was at some time.
+    snapshot: Option<Machine>,
 }
 
 /// A run.
@@ -53,6 +55,7 @@ impl Run {
             inbox: VecDeque::new(),
             power_cut: None,
             starts: 0,
+            snapshot: None,
         };
         Self {
             sides: [side(1), side(2)],
@@ -149,11 +152,39 @@ impl Run {
                 self.side(at).machine.fail(On::Read, calls, Errno::IO);
                 Ok(())
             }
+            Step::Snapshot(at) => {
+                let snapshot = self.side(at).machine.fork();
+                snapshot.user().sync();
+                self.people.after_snapshot(at);
+                self.side(at).snapshot = Some(snapshot);
+                Ok(())
+            }
+            Step::RollBack(at) => self.roll_back(at),
             Step::Room(at) => {
                 self.side(at).machine.heal();
                 Ok(())
             }
         }
+    }
+
+    /// The process is killed, and all that the disk has is what it had.
+    fn roll_back(&mut self, at: At) -> Checked {
+        let side = self.side(at);
+        let Some(snapshot) = side.snapshot.take() else {
+            return Ok(());
+        };
+        side.machine.kill();
+        side.power_cut = None;
+        self.died(at)?;
+        // Who then changes what was put back makes a conflict with what was lost.
+        self.one_writer = false;
+        let machine = self.side(at).machine.clone();
+        let before = files(&machine);
+        machine.put_back(&snapshot);
+        let elsewhere = files(&self.side(at.other()).machine);
+        self.people
+            .after_rollback(at, &machine, &before, &elsewhere);
+        Ok(())
     }
 
     fn start(&mut self, at: At) -> Checked {
@@ -185,7 +216,12 @@ impl Run {
         if let Err(error) = done {
             return self.failed(at, error);
         }
-        if self.side(at).machine.is_dead() {
+        let side = self.side(at);
+        if side.process.as_ref().is_some_and(|process| process.is_over) {
+            side.machine.kill();
+            side.power_cut = None;
+        }
+        if side.machine.is_dead() {
             return self.died(at);
         }
         self.carry(at)
@@ -275,7 +311,10 @@ impl Run {
         let (Ok(a_has), Ok(b_has)) = (a.have(), b.have()) else {
             return Ok(());
         };
-        let known = |process: &Process| (process.index.replica().0, process.index.epoch());
+        let known = |process: &Process| {
+            let index = &process.index;
+            (index.replica().0, index.epoch(), index.run())
+        };
         let (a_is, b_is) = (known(a), known(b));
         self.connected = true;
         self.last_session += 1;
@@ -289,6 +328,7 @@ impl Run {
                         session,
                         peer_replica: peer.0,
                         peer_epoch: peer.1,
+                        peer_run: peer.2,
                         have,
                     },
                     Event::ReceiverUp { session },

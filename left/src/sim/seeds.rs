@@ -6,7 +6,7 @@ use super::run::{Run, Violation};
 use crate::planted::{Bug, with};
 
 /// All mistakes that are made on purpose.
-const BUGS: [Bug; 12] = [
+const BUGS: [Bug; 13] = [
     Bug::AdoptsNoVector,
     Bug::UnlistedIsEmpty,
     Bug::UnreadableIsGone,
@@ -19,6 +19,7 @@ const BUGS: [Bug; 12] = [
     Bug::RemovesUnseen,
     Bug::ForgetsLosers,
     Bug::ForgetsBegun,
+    Bug::ReusesCounters,
 ];
 
 /// Seeds of every test run; `LEFT_SIM_SEEDS=from..to` runs others.
@@ -102,6 +103,7 @@ fn finds(bug: Bug, seeds: std::ops::Range<u64>) -> Option<(u64, Vec<Step>, Viola
     None
 }
 
+/// `LEFT_SIM_BUG` looks for one of them alone.
 #[test]
 #[ignore = "looks for runs that find planted mistakes: minutes, in a release build"]
 fn planted_mistakes_are_looked_for() {
@@ -215,6 +217,73 @@ pub(super) mod once {
         holds(6401, &steps);
     }
 
+    /// What B wrote and A had taken was gone from B's disk with all that B knew of
+    /// having written it.
+    #[test]
+    fn what_was_rolled_back_comes_back_from_the_peer() {
+        let steps = [
+            User(B, Mkdir(2), true),
+            Scan(A),
+            Snapshot(B),
+            User(B, Write(4, 19), true),
+            Wait(60),
+            Scan(B),
+            Deliver(A, 3),
+            RollBack(B),
+        ];
+        holds(210, &steps);
+    }
+
+    /// As before, but B is not connected when it counts on from where it was, and so
+    /// far that its numbers alone would not show it.
+    #[test]
+    fn counting_on_alone_after_a_rollback_is_noticed() {
+        let steps = [
+            User(B, Mkdir(2), true),
+            User(B, Write(0, 3), true),
+            Scan(A),
+            Scan(B),
+            Deliver(A, 3),
+            Fetch(A, 3),
+            Apply(A),
+            Snapshot(B),
+            User(B, Write(0, 19), true),
+            Wait(60),
+            Scan(B),
+            Deliver(A, 3),
+            Fetch(A, 3),
+            Apply(A),
+            RollBack(B),
+            Start(B),
+            User(B, Write(0, 29), true),
+            User(B, Write(1, 39), true),
+            User(B, Write(7, 49), true),
+            Scan(B),
+            Kill(B, 0),
+            Scan(B),
+            Start(B),
+            Scan(B),
+            Connect,
+        ];
+        holds(211, &steps);
+    }
+
+    /// B followed A in deleting before it could be told to, and had A's tombstone for ever.
+    #[test]
+    fn a_tombstone_that_is_found_to_be_the_peers_goes_as_well() {
+        let steps = [
+            User(B, Write(2, 3), true),
+            User(A, Save(2, 0), true),
+            Wait(60),
+            Scan(A),
+            Scan(B),
+            User(A, DeleteTree(2), true),
+            Deliver(B, 1),
+            User(B, DeleteTree(2), true),
+        ];
+        holds(7239, &steps);
+    }
+
     /// The power went, and kept the times of a write without its data.
     #[test]
     fn crash_power_a_stat_of_before_says_nothing_of_the_content() {
@@ -243,5 +312,22 @@ pub(super) mod once {
             Scan(A),
         ];
         holds(12172, &steps);
+    }
+
+    /// B was busy with what A had before when A told that it had B's tombstone, which
+    /// it had acknowledged already.
+    #[test]
+    fn a_tombstone_goes_that_was_acknowledged_before_it_was_found_to_be_shared() {
+        let steps = [
+            User(A, Write(7, 10), false),
+            User(B, Mkdir(7), false),
+            Wait(60),
+            Scan(B),
+            Deliver(A, 2),
+            Scan(A),
+            Apply(A),
+            User(B, DeleteTree(7), false),
+        ];
+        holds(11435, &steps);
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Process {
     pub(crate) hung_up: bool,
     /// It wants to look at the share soon.
     look_again: bool,
+    /// It has to begin again.
+    pub(crate) is_over: bool,
     /// A set of removals that it holds back.
     pub(crate) held: Option<String>,
 }
@@ -72,6 +74,7 @@ impl Process {
             session: None,
             hung_up: false,
             look_again: false,
+            is_over: false,
             held: None,
         })
     }
@@ -92,6 +95,7 @@ impl Process {
                 Action::RemoveSmallParts => remove_small_parts(&*self.disk, &*self.index)?,
                 Action::RemoveAllParts => remove_all_parts(&*self.disk, &*self.index)?,
                 Action::Tell(News::Held(held)) => self.held = held.map(|held| held.set),
+                Action::BeginAgain => self.is_over = true,
                 Action::LookAgain => self.look_again = true,
                 Action::Say { .. }
                 | Action::HangUp { .. }
@@ -137,6 +141,7 @@ impl Process {
         Ok(Have {
             replica: heard.replica,
             epoch: heard.epoch,
+            run: heard.run,
             upto: heard.upto,
         })
     }

@@ -11,7 +11,7 @@ use crate::transfer::blocks::Geometry;
 use crate::version::{REPLICAS_MAX, ReplicaId, VersionVector};
 
 /// The first bytes of every connection; the last one is the protocol version.
-pub const PREFACE: [u8; 8] = *b"LEFTsyn\x01";
+pub const PREFACE: [u8; 8] = *b"LEFTsyn\x02";
 
 /// A longer message is refused before memory is taken for it.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -46,6 +46,8 @@ pub struct Have {
     pub replica: u64,
     /// Of which epoch.
     pub epoch: u64,
+    /// In which run of the other's program it was heard.
+    pub run: u64,
     /// The last sequence number taken.
     pub upto: u64,
 }
@@ -61,6 +63,8 @@ pub struct Hello {
     pub instance: u64,
     /// Of the speaker's index.
     pub epoch: u64,
+    /// Of the speaker's program on that index.
+    pub run: u64,
     /// Given by the accepting side of an info connection, presented on file
     /// connections.
     pub token: u64,

@@ -145,10 +145,10 @@ fn garbage_on_the_port_is_dropped_and_the_peer_still_gets_in() {
     let garbage: [&[u8]; 6] = [
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"LEFTsyn\x01\xff\xff\xff\xff",
-        b"LEFTsyn\x01\x00\x00\x00\x00",
+        b"LEFTsyn\x02\xff\xff\xff\xff",
+        b"LEFTsyn\x02\x00\x00\x00\x00",
         b"LEFTsyn\x07\x00\x00\x00\x02{}",
-        b"LEFTsyn\x01\x00\x00\x00\x06\"ping\"",
+        b"LEFTsyn\x02\x00\x00\x00\x06\"ping\"",
     ];
     // From the peer's own address, so that it is looked at.
     for bytes in garbage {
@@ -174,6 +174,7 @@ fn only_the_peers_address_is_answered() {
     let have = Have {
         replica: 0,
         epoch: 0,
+        run: 0,
         upto: 0,
     };
     let hello = Hello {
@@ -181,6 +182,7 @@ fn only_the_peers_address_is_answered() {
         replica: 1,
         instance: 2,
         epoch: 3,
+        run: 0,
         token: 4,
         have,
     };
