@@ -175,29 +175,31 @@ pub(super) mod once {
         holds(2609, &steps);
     }
 
-    /// B put a version in place and died before it could say so, when it already wanted
-    /// the next one.
+    /// B put a version in place and died, for lack of room, before it could say so, when
+    /// it already wanted the next one. How much room that is depends on the index.
     #[test]
     pub(in crate::sim) fn crash_before_the_record_of_what_is_outdated_is_no_conflict() {
-        let steps = [
-            User(A, Write(7, 6), true),
-            Wait(60),
-            Scan(A),
-            Deliver(B, 2),
-            Scan(B),
-            User(A, Save(2, 0), true),
-            Fetch(B, 1),
-            Wait(60),
-            Scan(A),
-            Apply(B),
-            User(A, Write(2, 2), false),
-            Wait(271),
-            Full(B, 6168),
-            Scan(A),
-            Deliver(B, 3),
-            Apply(B),
-        ];
-        holds(6147, &steps);
+        for room in (0..16 * 1024).step_by(256) {
+            let steps = [
+                User(A, Write(7, 6), true),
+                Wait(60),
+                Scan(A),
+                Deliver(B, 2),
+                Scan(B),
+                User(A, Save(2, 0), true),
+                Fetch(B, 1),
+                Wait(60),
+                Scan(A),
+                Apply(B),
+                User(A, Write(2, 2), false),
+                Wait(271),
+                Full(B, room),
+                Scan(A),
+                Deliver(B, 3),
+                Apply(B),
+            ];
+            holds(6147, &steps);
+        }
     }
 
     /// A's version had the name, then became one that has not; B's was forgotten.
