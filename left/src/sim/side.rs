@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use super::{Machine, SimDisk, open_index};
 use crate::apply::{Job, apply};
@@ -14,7 +15,7 @@ use crate::index::{Index, IndexError};
 use crate::part::{
     open_part, remove_all_parts, remove_part, remove_small_parts, settle_intents, settle_removing,
 };
-use crate::scanner::Scanner;
+use crate::scanner::{ScanEnd, Scanner};
 use crate::transfer::blocks::ListCache;
 use crate::transfer::receive::Missed;
 use crate::version::ReplicaId;
@@ -37,6 +38,7 @@ pub(crate) struct Process {
     pub(crate) session: Option<u64>,
     /// It has hung up.
     pub(crate) hung_up: bool,
+    born: Instant,
     /// It wants to look at the share soon.
     look_again: bool,
     /// It has to begin again.
@@ -61,7 +63,8 @@ impl Process {
             reporter.clone(),
             Arc::new(AtomicBool::new(false)),
         );
-        let engine = Engine::new(index.clone(), disk.now());
+        let born = disk.now();
+        let engine = Engine::new(index.clone(), born);
         Ok(Self {
             disk,
             index,
@@ -73,6 +76,7 @@ impl Process {
             outbox: Vec::new(),
             session: None,
             hung_up: false,
+            born,
             look_again: false,
             is_over: false,
             held: None,
@@ -106,14 +110,19 @@ impl Process {
         Ok(())
     }
 
-    /// Everything is looked at once.
+    /// Everything is looked at once. As in the daemon, the first look is not over
+    /// while files are changing right then, for a while.
     pub(crate) fn scan(&mut self) -> Result<(), IndexError> {
         let mut events = Vec::new();
-        self.scanner.scan(&mut |observations| {
+        let end = self.scanner.scan(&mut |observations| {
             events.push(Event::Observed(observations));
             Ok(())
         })?;
-        events.push(Event::Scanned);
+        let restless = matches!(end, ScanEnd::Complete { restless: true, .. });
+        let age = self.disk.now().saturating_duration_since(self.born);
+        if !restless || age >= Duration::from_secs(1) {
+            events.push(Event::Scanned);
+        }
         self.tell(events)
     }
 
