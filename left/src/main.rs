@@ -14,6 +14,7 @@ use left::events::utc;
 use left::index::Index;
 use left::path::{STATE_DIR, escape_bytes, shown, unescape_bytes};
 use left::plan::copied_name;
+use left::session::random;
 use left::share::Share;
 use left::status::{STATUS_FILE, Status};
 use left::version::ReplicaId;
@@ -151,8 +152,16 @@ fn ask(share: &Path, request: Request) -> Result<Answer, String> {
                 return Err(format!("{shown} was never kept the same with another"));
             }
             let opened = Share::open(share).map_err(|error| error.to_string())?;
-            let unused = (ReplicaId(0), 0);
-            let (index, _) = Index::open(&index, unused).map_err(|error| error.to_string())?;
+            // As the daemon opens it: a state that was copied, say, is another replica.
+            let fresh = (ReplicaId(random()), random());
+            let (index, aside) = Index::open(&index, fresh).map_err(|error| error.to_string())?;
+            if let Some(aside) = aside {
+                let kept = aside.path.display();
+                return Err(format!(
+                    "{}; it is kept as {kept}, and the next left that runs on {shown} builds it anew",
+                    aside.why
+                ));
+            }
             Ok(answer_from_disk(&opened, &index, request))
         }
         Err(error) => Err(format!("cannot open share {shown}: {error}")),

@@ -5,38 +5,34 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::{Job, Source};
+use super::{Elsewhere, Job, Source};
 use crate::disk::{Content, Disk, Handle, Rename};
-use crate::part::{open_complete_part, open_part, remove_part};
+use crate::part::{PartId, open_complete_part, open_part, remove_part};
+use crate::path::RelPath;
+use crate::record::Stamp;
 use crate::transfer::blocks::{Geometry, Hashed, hash_file};
 
-/// Makes the part of a job from what is on this side; `false` when it is not
-/// what it seemed to be. A job without a source has its part already.
-pub(super) fn gather(share: &impl Disk, job: &Job) -> io::Result<bool> {
+/// Makes the part of a job from what is on this side, or says what is there instead.
+/// A job without a source has its part already.
+pub(super) fn gather(share: &impl Disk, job: &Job) -> io::Result<Option<Elsewhere>> {
     let (Some(source), Some(id), Some((content, size))) = (&job.source, job.part(), job.content())
     else {
-        return Ok(true);
+        return Ok(None);
     };
     let Some(geometry) = Geometry::of(size) else {
-        return Ok(false);
+        return Ok(Some(Elsewhere::Another));
     };
-    let gathered = match source {
+    let missing = match source {
         Source::Trash(name, _) => from_trash(share, name, &id.name(), size)?,
-        Source::Path(path, before) => match share.open_file(path) {
-            Ok(file) => {
-                let same = file.stat()?.stamp().same_file(before);
-                same && copy(share, &file, &open_part(share, id)?)?
-            }
-            Err(_) => false,
-        },
+        Source::Path(path, before) => from_path(share, path, before, id)?,
     };
-    if !gathered {
-        return Ok(false);
+    if missing.is_some() {
+        return Ok(missing);
     }
     let part = open_complete_part(share, id, size)?;
     let hashed = hash_file(&part, geometry, 1, &|| true)?;
     if matches!(hashed, Hashed::Whole { id, .. } if id == content) {
-        return Ok(true);
+        return Ok(None);
     }
     match source {
         // Somebody went on writing it after it was removed: it stays in the trash.
@@ -52,26 +48,45 @@ pub(super) fn gather(share: &impl Disk, job: &Job) -> io::Result<bool> {
         }
         Source::Path(..) => remove_part(share, id),
     }
-    Ok(false)
+    Ok(Some(Elsewhere::Another))
 }
 
 /// Moves a file out of the trash to where the part belongs. What was gathered
 /// of the same content before is worth less.
-fn from_trash(share: &impl Disk, name: &[u8], part: &str, size: u64) -> io::Result<bool> {
+fn from_trash(
+    share: &impl Disk,
+    name: &[u8],
+    part: &str,
+    size: u64,
+) -> io::Result<Option<Elsewhere>> {
     match share.stat_at(share.trash(), name) {
         // With a second name it is somebody's file too.
         Ok(found) if found.is_file() && found.links == 1 && found.size == size => {}
-        Ok(_) | Err(Errno::NOENT) => return Ok(false),
+        Ok(_) => return Ok(Some(Elsewhere::Another)),
+        Err(Errno::NOENT) => return Ok(Some(Elsewhere::Gone)),
         Err(errno) => return Err(errno.into()),
     }
     let to = (share.parts(), part.as_bytes());
     share.rename((share.trash(), name), to, Rename::Plain)?;
-    Ok(true)
+    Ok(None)
 }
 
-/// Copies, by the file system's own means where it has any.
-fn copy<D: Disk>(share: &D, from: &D::File, to: &D::File) -> io::Result<bool> {
-    to.set_len(0)?;
-    share.copy(from, to)?;
-    Ok(true)
+/// Copies a file, if it still is what it was, by the file system's own means where
+/// it has any.
+fn from_path(
+    share: &impl Disk,
+    path: &RelPath,
+    before: &Stamp,
+    id: PartId,
+) -> io::Result<Option<Elsewhere>> {
+    let Ok(file) = share.open_file(path) else {
+        return Ok(Some(Elsewhere::Gone));
+    };
+    if !file.stat()?.stamp().same_file(before) {
+        return Ok(Some(Elsewhere::Another));
+    }
+    let part = open_part(share, id)?;
+    part.set_len(0)?;
+    share.copy(&file, &part)?;
+    Ok(None)
 }

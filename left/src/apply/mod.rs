@@ -112,11 +112,20 @@ pub enum Outcome {
     /// The folder that is to go holds something.
     NotEmpty,
     /// The content is not where it was said to be on this side.
-    NotHere,
+    NotHere(Elsewhere),
     /// The disk is not as it was when this was decided: look again, decide again.
     Changed,
     /// The system refused; it is tried again later.
     Failed(io::Error),
+}
+
+/// What there is where a content was said to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// Nothing.
+    Gone,
+    /// Something else.
+    Another,
 }
 
 /// Syncing the whole file system costs less than this many files one by one.
@@ -141,9 +150,9 @@ fn apply_all<D: Disk>(share: &D, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job
     let mut ended = Vec::new();
     for job in jobs {
         match gather(share, &job) {
-            Ok(true) => {}
-            Ok(false) => {
-                ended.push((job, Outcome::NotHere));
+            Ok(None) => {}
+            Ok(Some(elsewhere)) => {
+                ended.push((job, Outcome::NotHere(elsewhere)));
                 continue;
             }
             Err(error) => {

@@ -474,7 +474,10 @@ fn content_is_taken_from_the_trash_or_copied_and_never_unseen() {
     // It looks like another file by now.
     place.write("other", "changed");
     let stale = place.apply(job("stale", Source::Path(other, seen)));
-    assert!(matches!(stale, Outcome::NotHere), "{stale:?}");
+    assert!(
+        matches!(stale, Outcome::NotHere(Elsewhere::Another)),
+        "{stale:?}"
+    );
     let trash = place.dir.path().join(".left/trash");
     let trashed = Trashed {
         path: RelPath::parse(b"gone").unwrap(),
@@ -487,10 +490,19 @@ fn content_is_taken_from_the_trash_or_copied_and_never_unseen() {
     assert!(matches!(moved, Outcome::Done { .. }), "{moved:?}");
     assert_eq!(place.read("back"), text);
     assert!(place.trash().is_empty());
+    let name = b"1".to_vec();
+    let again = place.apply(job("again", Source::Trash(name, trashed.clone())));
+    assert!(
+        matches!(again, Outcome::NotHere(Elsewhere::Gone)),
+        "{again:?}"
+    );
     // Written to after it was removed, by somebody who had it open.
     std::fs::write(trash.join("2"), "CONTENT").unwrap();
     let wrong = place.apply(job("wrong", Source::Trash(b"2".to_vec(), trashed)));
-    assert!(matches!(wrong, Outcome::NotHere), "{wrong:?}");
+    assert!(
+        matches!(wrong, Outcome::NotHere(Elsewhere::Another)),
+        "{wrong:?}"
+    );
     assert_eq!(place.trash(), ["CONTENT"]);
     assert_eq!(place.names(), ["back", "copy", "other"]);
 }

@@ -327,16 +327,27 @@ impl Daemon {
         spawn("listener", move || accept_all(&accepting, &listener))?;
         let dialling = context.clone();
         spawn("dialler", move || dial_always(&dialling))?;
-        let control = crate::control::listen(share.state())?;
         let answering = Answering {
             share: share.clone(),
             index: index.clone(),
             inputs: inputs.clone(),
             watcher,
         };
-        spawn("control", move || {
-            crate::control::serve(&control, |request| answering.answer(request));
-        })?;
+        match crate::control::listen(share.state()) {
+            Ok(control) => {
+                spawn("control", move || {
+                    crate::control::serve(&control, |request| answering.answer(request));
+                })?;
+            }
+            // Not every file system has sockets; all else works without.
+            Err(error) => reporter.problem(
+                b"control",
+                &format!(
+                    "cannot make {STATE_DIR}/control: {error}; `left confirm` and `left restore` \
+                     cannot ask this left"
+                ),
+            ),
+        }
         let settings = settings.clone();
         Ok(Self {
             settings,

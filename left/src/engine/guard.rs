@@ -72,6 +72,11 @@ impl Default for Guard {
 }
 
 impl Guard {
+    /// Removals wait for the rest of a listing.
+    pub fn waits_for_rest(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.set.is_empty())
+    }
+
     /// Removals wait for a person, and not only for the rest of a listing.
     pub fn holds(&self) -> bool {
         self.held.as_ref().is_some_and(|held| !held.set.is_empty())
@@ -85,7 +90,7 @@ impl Guard {
         }
     }
 
-    /// One that was removed came back under another name: it was renamed.
+    /// One was not removed after all, or came back under another name.
     pub fn count_back(&mut self) {
         let counted = self.recent.iter_mut().rev();
         if let Some((_, removed)) = counted.into_iter().find(|(_, removed)| *removed > 0) {

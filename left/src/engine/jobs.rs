@@ -7,7 +7,7 @@ use super::removals::Inside;
 use super::{
     Action, Delay, Engine, IN_FLIGHT_MAX, News, PAGE_WANTS, RETRY_FIRST, RETRY_MAX, Stage,
 };
-use crate::apply::{How, Job, Outcome, Source};
+use crate::apply::{Elsewhere, How, Job, Outcome, Source};
 use crate::entry::{Body, ContentId};
 use crate::index::{Change, IndexError, Store, Trashed};
 use crate::path::RelPath;
@@ -191,10 +191,14 @@ impl<S: Store> Engine<S> {
             Ok(()) if !self.is_wanted(&job.path)? => {
                 self.actions.extend(job.part().map(Action::RemovePart));
                 self.finish(&job);
+                self.look_at_all_removals();
             }
             Ok(()) => self.hand_to_applier(job),
             Err(missed) => {
                 self.finish(&job);
+                if !self.is_wanted(&job.path)? {
+                    self.look_at_all_removals();
+                }
                 let small = job.part().filter(|id| id.slot != 0);
                 self.actions.extend(small.map(Action::RemovePart));
                 if !here {
@@ -227,8 +231,17 @@ impl<S: Store> Engine<S> {
         let index = self.store.clone();
         let mut changes = Vec::new();
         let mut completed = Vec::new();
+        let mut removals = false;
         for (job, outcome) in results {
-            self.finish(&job);
+            // It may have become one that is to go while its job was under way.
+            removals |= job.how == How::Remove || !self.is_wanted(&job.path)?;
+            let stage = self.finish(&job);
+            if matches!(stage, Some(Stage::Removing { counts: true }))
+                && !matches!(outcome, Outcome::Removed(_))
+            {
+                // It will be counted when it is tried again.
+                self.guard.count_back();
+            }
             if let Some(id) = job.part() {
                 changes.push(Change::Forget { id });
             }
@@ -238,19 +251,21 @@ impl<S: Store> Engine<S> {
             if let Some(Source::Trash(name, trashed)) = &job.source {
                 let name = name.clone();
                 changes.push(Change::Untrash { name: name.clone() });
-                if matches!(outcome, Outcome::NotHere) {
-                    // It lies there all the same, but not as what it seemed to be.
+                if matches!(outcome, Outcome::NotHere(Elsewhere::Another)) {
+                    // What lies there is kept, but it is not what it seemed to be.
                     let trashed = Trashed {
                         id: None,
                         ..trashed.clone()
                     };
                     changes.push(Change::Trash { name, trashed });
-                } else {
+                }
+                if matches!(outcome, Outcome::Done { .. }) {
+                    // What seemed to be removed was renamed.
                     self.guard.count_back();
                 }
             }
             match outcome {
-                Outcome::NotHere => {
+                Outcome::NotHere(_) => {
                     // What was moved meanwhile is elsewhere now.
                     *self.not_here.entry(job.path.clone()).or_default() += 1;
                 }
@@ -335,17 +350,20 @@ impl<S: Store> Engine<S> {
         }
         self.unlisted = true;
         self.look_at_all_wants();
+        if removals {
+            self.look_at_all_removals();
+        }
         Ok(())
     }
 
-    /// The path is free for something else.
-    pub(super) fn finish(&mut self, job: &Job) {
-        if let Some(Stage::Fetching(Some(id)) | Stage::Applying(Some(id))) =
-            self.in_flight.remove(&job.path)
-        {
-            self.contents.remove(&id);
+    /// The path is free for something else. Answers how far it was.
+    pub(super) fn finish(&mut self, job: &Job) -> Option<Stage> {
+        let stage = self.in_flight.remove(&job.path);
+        if let Some(Stage::Fetching(Some(id)) | Stage::Applying(Some(id))) = &stage {
+            self.contents.remove(id);
         }
         self.cleaned = false;
+        stage
     }
 
     pub(super) fn fail(&mut self, path: &RelPath, error: &std::io::Error) {
@@ -397,14 +415,12 @@ impl<S: Store> Engine<S> {
             self.delayed.remove(&path);
         }
         self.look_at_all_wants();
+        self.look_at_all_removals();
     }
 
     pub(super) fn look_at_all_wants(&mut self) {
         self.cursor = None;
         self.at_end = false;
-        self.removal_cursor = None;
-        self.removals_at_end = false;
-        self.guard.is_stale = true;
     }
 }
 

@@ -47,6 +47,8 @@ impl<S: Store> Engine<S> {
         let index = self.store.clone();
         let mut changes = Vec::new();
         let counted = index.seq()?;
+        let removals_before = index.removals()?;
+        let mut removals = false;
         let of_partial = self.session.iter().chain(&self.next_session);
         let mut of_partial = of_partial.filter(|session| session.id == id);
         let is_partial = of_partial.any(|session| session.heard.partial);
@@ -64,6 +66,7 @@ impl<S: Store> Engine<S> {
             }
             self.delayed.remove(&path);
             self.not_here.remove(&path);
+            removals |= theirs.is_deleted();
             let known = index.get(&path)?;
             let busy = self.in_flight.contains_key(&path);
             let was_known = index.was_here(&theirs.version);
@@ -110,6 +113,8 @@ impl<S: Store> Engine<S> {
         session.heard.upto = session.heard.upto.max(upto);
         session.heard.run = session.peer_run;
         session.heard.partial &= !complete;
+        // Those that waited for the rest of the listing can be judged now.
+        removals |= complete && !session.heard_all;
         session.heard_all = complete;
         changes.push(Change::Heard(session.heard));
         let acknowledged_upto = session.acknowledged_upto;
@@ -120,6 +125,10 @@ impl<S: Store> Engine<S> {
         self.actions.push(Action::Say { session, message });
         self.unlisted = true;
         self.look_at_all_wants();
+        // Some may be gone, because the peer has put something back.
+        if removals || index.removals()? != removals_before {
+            self.look_at_all_removals();
+        }
         Ok(())
     }
 

@@ -45,6 +45,10 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 enum Stage {
     Fetching(Option<ContentId>),
     Applying(Option<ContentId>),
+    /// Whether the guard has counted it.
+    Removing {
+        counts: bool,
+    },
 }
 
 struct Session {
@@ -280,6 +284,7 @@ impl<S: Store> Engine<S> {
         self.session = Some(session);
         self.unlisted = true;
         self.look_at_all_wants();
+        self.look_at_all_removals();
     }
 
     fn fetching(&self) -> bool {
@@ -332,7 +337,7 @@ impl<S: Store> Engine<S> {
                 }
                 false
             }
-            Stage::Applying(_) => true,
+            Stage::Applying(_) | Stage::Removing { .. } => true,
         });
         if self.in_flight.is_empty() {
             self.actions.push(Action::RemoveSmallParts);

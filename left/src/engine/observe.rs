@@ -21,6 +21,7 @@ impl<S: Store> Engine<S> {
         // The sequence number that the next change gets.
         let mut number = index.seq()? + 1;
         let mut changed = false;
+        let mut removals = false;
         for Observation {
             path,
             compared_with,
@@ -46,6 +47,7 @@ impl<S: Store> Engine<S> {
                         version,
                     };
                     let offered = [index.want(&path)?, index.begun(&path)?];
+                    removals |= offered[0].as_ref().is_some_and(Entry::is_deleted);
                     for offered in offered.iter().flatten() {
                         entry = if_it_is_the_peers(entry, known.as_ref(), offered);
                     }
@@ -77,6 +79,9 @@ impl<S: Store> Engine<S> {
             self.tell(News::Changed);
             // A want may mean something else now.
             self.look_at_all_wants();
+            if removals {
+                self.look_at_all_removals();
+            }
         }
         Ok(())
     }

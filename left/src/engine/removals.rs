@@ -4,7 +4,7 @@
 use super::guard::Held;
 use super::jobs::SOURCES_MAX;
 use super::listing::doom_if_theirs;
-use super::{Action, Engine, IN_FLIGHT_MAX, News, PAGE_WANTS};
+use super::{Action, Engine, IN_FLIGHT_MAX, News, PAGE_WANTS, Stage};
 use crate::apply::{How, Job};
 use crate::entry::{Body, Entry};
 use crate::index::{Change, IndexError, Removal, Store};
@@ -50,10 +50,22 @@ impl<S: Store> Engine<S> {
             }
             // What is wanted of those folders means something else now.
             self.look_at_all_wants();
+            self.look_at_all_removals();
         }
     }
 
+    /// What is wanted to be removed, or what it means, changed. With many that are
+    /// held back this is costly, so it is not said of every change.
+    pub(super) fn look_at_all_removals(&mut self) {
+        self.removal_cursor = None;
+        self.removals_at_end = false;
+        self.guard.is_stale = true;
+    }
+
     fn removals_pass(&mut self) -> Result<(), IndexError> {
+        if self.guard.waits_for_rest() {
+            return Ok(());
+        }
         let store = self.store.clone();
         let mut changes = Vec::new();
         'pages: while !self.removals_at_end {
@@ -116,11 +128,14 @@ impl<S: Store> Engine<S> {
                 Inside::Stays => return self.revive(changes, path, known),
             }
         }
-        if !removal.is_confirmed && !self.is_renamed(&path, &known.entry)? {
+        let counts = !removal.is_confirmed && !self.is_renamed(&path, &known.entry)?;
+        if counts {
             self.guard.count(self.now);
         }
         let slot = self.next_slot();
-        self.hand_to_applier(Job {
+        self.in_flight
+            .insert(path.clone(), Stage::Removing { counts });
+        self.actions.push(Action::Apply(Box::new(Job {
             path,
             known: Some(known),
             theirs,
@@ -128,7 +143,7 @@ impl<S: Store> Engine<S> {
             how: How::Remove,
             slot,
             source: None,
-        });
+        })));
         Ok(())
     }
 
@@ -243,6 +258,7 @@ impl<S: Store> Engine<S> {
         }
         self.guard.held = held;
         self.look_at_all_wants();
+        self.look_at_all_removals();
         // It was looked at just now.
         self.guard.is_stale = false;
         Ok(())
@@ -316,7 +332,7 @@ impl<S: Store> Engine<S> {
         let answer = match held.filter(|held| held.set == set) {
             Some(held) => {
                 self.store.commit(&alarming.set)?;
-                self.guard.is_stale = true;
+                self.look_at_all_removals();
                 self.look_at_all_wants();
                 Ok(format!(
                     "{} deletions of the peer are followed now",

@@ -217,3 +217,59 @@ fn a_peer_that_met_us_under_an_id_that_was_lost_is_not_believed_to_know_nothing(
     };
     assert!(begins_again(&mut place, session(other)));
 }
+
+#[test]
+fn removals_that_are_tried_again_are_not_counted_again() {
+    use crate::apply::Outcome;
+    let mut place = place();
+    let name = |n: u64| RelPath::parse(format!("f{n}").as_bytes()).unwrap();
+    let puts: Vec<_> = (0..150)
+        .map(|n| Change::Put {
+            path: name(n),
+            entry: file(&format!("{n}"), n + 1, 0),
+            stamp: None,
+        })
+        .collect();
+    place.index.commit(&puts).unwrap();
+    let entries = (0..30)
+        .map(|n| {
+            let gone = Entry {
+                body: Body::Deleted,
+                mode: 0,
+                ..file("", n + 1, 1)
+            };
+            WireEntry::seal(&name(n), &gone)
+        })
+        .collect();
+    let listing = Message::Listing {
+        upto: 30,
+        complete: true,
+        entries,
+    };
+    let up = Event::SessionUp {
+        session: 1,
+        peer_replica: 2,
+        peer_epoch: 3,
+        peer_run: 4,
+        have: HAVE,
+    };
+    let first = Event::Message {
+        session: 1,
+        message: listing,
+    };
+    let mut now = Instant::now();
+    let mut events = vec![Event::Scanned, up, first];
+    for attempt in 0..20 {
+        let mut refused = Vec::new();
+        for action in place.engine.step(now, std::mem::take(&mut events)).unwrap() {
+            match action {
+                Action::Apply(job) => refused.push((*job, Outcome::Changed)),
+                Action::Tell(News::Held(held)) => panic!("attempt {attempt}: {held:?}"),
+                _ => {}
+            }
+        }
+        assert_eq!(refused.len(), 30, "attempt {attempt}");
+        assert!(place.engine.step(now, [Event::Applied(refused)]).is_ok());
+        now = place.engine.wakes_at().unwrap();
+    }
+}

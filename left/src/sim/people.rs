@@ -62,8 +62,12 @@ impl People {
             known.owed.remove(gone);
         }
         for new in has.difference(&had) {
-            known.whole.insert(new.clone());
-            known.owed.insert(new.clone(), format!("{op:?} at {at:?}"));
+            // A content that was there before, as the empty one always was, does not
+            // tell one version from another.
+            match known.whole.insert(new.clone()) {
+                true => known.owed.insert(new.clone(), format!("{op:?} at {at:?}")),
+                false => known.owed.remove(new),
+            };
             known.unsynced[at as usize].insert(new.clone());
             known.since_snapshot[at as usize].insert(new.clone());
         }

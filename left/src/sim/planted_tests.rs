@@ -2,13 +2,19 @@
 //! tests of a single job.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use super::crash_tests::crash_power_a_new_file_is_whole_or_not_there;
 use super::edit_tests::{EDITS, each_pair};
 use super::plan::{At::*, Op::*, Step, Step::*};
+use super::run::Violation;
 use super::seeds::{once, run};
+use super::side::Process;
+use super::{Config, Machine};
 use crate::apply::How;
 use crate::apply::tests::del_edited_behind_a_young_stamp_gets_its_name_back;
+use crate::entry::{Body, ContentId};
+use crate::path::RelPath;
 use crate::planted::{Bug, with};
 
 /// Without the mistake all is well; with it, it is not.
@@ -19,7 +25,11 @@ fn is_found(bug: Bug, work: impl Fn()) {
 }
 
 fn is_found_by_run(bug: Bug, seed: u64, steps: &[Step]) {
-    is_found(bug, || assert_eq!(run(seed, steps), Ok(())));
+    is_found(bug, || {
+        if let Err(Violation(why)) = run(seed, steps) {
+            panic!("{why}");
+        }
+    });
 }
 
 #[test]
@@ -111,4 +121,32 @@ fn what_comes_out_is_looked_at() {
         del_edited_behind_a_young_stamp_gets_its_name_back,
     );
     is_found(Bug::ForgetsUsersFile, || each_pair(How::Install, EDITS[1]));
+}
+
+#[test]
+fn src_racy_timestamp_a_young_stat_is_not_trusted() {
+    is_found(Bug::TrustsYoungStamps, || {
+        let config = Config {
+            timestamp_step: Duration::from_secs(2),
+            ..Config::default()
+        };
+        let machine = Machine::new(1, config);
+        let mut process = Process::start(&machine, 1).unwrap();
+        let id = |process: &Process| {
+            let path = RelPath::parse(b"a").unwrap();
+            let known = process.index.get(&path).unwrap().unwrap();
+            match known.entry.body {
+                Body::File { id, .. } => id,
+                other => panic!("{other:?}"),
+            }
+        };
+        for text in ["one", "two"] {
+            // Within one step of the disk's clock, and of one length.
+            machine.user().write("a", text.as_bytes()).unwrap();
+            machine.advance(Duration::from_millis(600));
+            process.scan().unwrap();
+            let expected = ContentId(*blake3::hash(text.as_bytes()).as_bytes());
+            assert_eq!(id(&process), expected, "{text}");
+        }
+    });
 }

@@ -40,6 +40,8 @@ pub(crate) struct Run {
     connected: bool,
     last_session: u64,
     people: People,
+    /// Of all that was said and done.
+    digest: blake3::Hasher,
     /// Everything is told on the way.
     traces: bool,
     /// Only people at A did anything.
@@ -62,14 +64,16 @@ impl Run {
             connected: false,
             last_session: 0,
             people: People::new(),
+            digest: blake3::Hasher::new(),
             traces: std::env::var_os("LEFT_SIM_TRACE").is_some(),
             one_writer: true,
             seed,
         }
     }
 
-    /// Performs the steps, then lets everything come to rest, and checks it.
-    pub(crate) fn perform(mut self, steps: &[Step]) -> Checked {
+    /// Performs the steps, then lets everything come to rest, and checks it. Answers with
+    /// a digest of all that happened.
+    pub(crate) fn perform(mut self, steps: &[Step]) -> Checked<String> {
         for at in At::BOTH {
             self.start(at)?;
         }
@@ -79,7 +83,10 @@ impl Run {
             self.step(*step)?;
             self.check_whole(&format!("{step:?}"))?;
         }
-        self.settle()
+        self.settle()?;
+        let trees = format!("{:?}", self.sides.map(|side| side.machine.tree()));
+        self.digest.update(trees.as_bytes());
+        Ok(self.digest.finalize().to_hex().to_string())
     }
 
     /// For whoever looks into one run.
@@ -230,7 +237,8 @@ impl Run {
     /// Passes on what it says, and ends the connection when it hung up.
     fn carry(&mut self, at: At) -> Checked {
         let traces = self.traces;
-        let Some(process) = self.side(at).process.as_mut() else {
+        let digest = &mut self.digest;
+        let Some(process) = self.sides[at as usize].process.as_mut() else {
             return Ok(());
         };
         let said = std::mem::take(&mut process.outbox);
@@ -239,8 +247,12 @@ impl Run {
             .iter()
             .map(|job| (&job.path, job.how))
             .collect();
-        if traces && (!said.is_empty() || !jobs.is_empty()) {
-            eprintln!("  {at:?} says {said:?}, has to do {jobs:?}");
+        if !said.is_empty() || !jobs.is_empty() {
+            let told = format!("  {at:?} says {said:?}, has to do {jobs:?}");
+            if traces {
+                eprintln!("{told}");
+            }
+            digest.update(told.as_bytes());
         }
         let hung_up = std::mem::take(&mut process.hung_up);
         if self.connected {
@@ -412,7 +424,7 @@ impl Run {
     }
 
     /// All faults end, and everything comes to rest.
-    fn settle(mut self) -> Checked {
+    fn settle(&mut self) -> Checked {
         for at in At::BOTH {
             let machine = &self.side(at).machine;
             machine.heal();
