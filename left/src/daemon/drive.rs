@@ -14,7 +14,7 @@ use crate::part::{remove_all_parts, remove_part, remove_small_parts};
 use crate::share::Share;
 use crate::transfer::receive::Note;
 use crate::watcher::Watcher;
-use crate::wire::message::{Have, Message};
+use crate::wire::message::Message;
 
 /// Events that are taken together, so that they share a commit.
 const EVENTS_AT_ONCE: usize = 64;
@@ -26,18 +26,12 @@ const WAKE_MIN: Duration = Duration::from_millis(10);
 pub enum Input {
     /// For the engine.
     Event(Event),
-    /// There is a session; see [`Event::SessionUp`].
+    /// There is a session.
     SessionUp {
         /// Which.
         session: u64,
-        /// The peer's id.
-        peer_replica: u64,
-        /// The epoch of the peer's index.
-        peer_epoch: u64,
-        /// The run of the peer's program.
-        peer_run: u64,
-        /// How far the peer has read this side's listing.
-        have: Have,
+        /// What the engine is told: [`Event::SessionUp`].
+        event: Event,
         /// Where messages to the peer go.
         out: SyncSender<Message>,
     },
@@ -131,20 +125,11 @@ fn open(waiting: &mut Waiting, input: Input) -> Option<Event> {
         Input::Event(event) => event,
         Input::SessionUp {
             session,
-            peer_replica,
-            peer_epoch,
-            peer_run,
-            have,
+            event,
             out,
         } => {
             waiting.sessions.insert(session, Ways { out, notes: None });
-            Event::SessionUp {
-                session,
-                peer_replica,
-                peer_epoch,
-                peer_run,
-                have,
-            }
+            event
         }
         Input::ReceiverUp { session, notes } => {
             if let Some(ways) = waiting.sessions.get_mut(&session) {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::entry::Body;
+use crate::path::RelPath;
 use crate::record::Stamp;
 use crate::version::VersionVector;
 

@@ -253,12 +253,17 @@ fn drive_session(
     members: SyncSender<()>,
 ) -> io::Result<()> {
     let (out, queue) = sync_channel(OUT_MAX);
-    let up = Input::SessionUp {
+    let event = Event::SessionUp {
         session: id,
         peer_replica: theirs.replica,
         peer_epoch: theirs.epoch,
         peer_run: theirs.run,
         have: theirs.have,
+    };
+    let session = id;
+    let up = Input::SessionUp {
+        session,
+        event,
         out,
     };
     // The engine knows the session before the peer does, because the peer's

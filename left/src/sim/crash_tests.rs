@@ -218,6 +218,16 @@ pub(super) fn assert_known(index: &Index, files: &[(String, Vec<u8>)]) {
     }
 }
 
+/// The program after its next start, when it has put right what it had not finished.
+pub(super) fn restarted(machine: &Machine) -> (Arc<SimDisk>, Arc<Index>) {
+    let disk = Arc::new(machine.start().unwrap());
+    let index = Arc::new(open_index(&disk, FRESH).unwrap());
+    let reporter = Reporter::new(None);
+    settle_intents(&*disk, &*index, &reporter).unwrap();
+    settle_removing(&*disk, &*index, &reporter, unix_seconds(&*disk)).unwrap();
+    (disk, index)
+}
+
 /// Whether the process died, and what is in the share when all is settled.
 fn interrupted(
     prepared: &(Machine, Entry),
@@ -237,11 +247,7 @@ fn interrupted(
         Some(seed) => machine.crash(seed),
         None => machine.kill(),
     }
-    let disk = Arc::new(machine.start().unwrap());
-    let index = Arc::new(open_index(&disk, FRESH).unwrap());
-    let reporter = Reporter::new(None);
-    settle_intents(&*disk, &*index, &reporter).unwrap();
-    settle_removing(&*disk, &*index, &reporter, unix_seconds(&*disk)).unwrap();
+    let (disk, index) = restarted(&machine);
     assert!(
         died || !matches!(outcome, Outcome::Failed(_)),
         "{outcome:?}"

@@ -1,14 +1,9 @@
 //! A user edits the file of a job before each change that the job makes, and
 //! then the process is killed, or the power goes.
 
-use std::sync::Arc;
-
 use super::crash_tests::*;
 use super::*;
 use crate::apply::{How, apply};
-use crate::events::Reporter;
-use crate::part::{settle_intents, settle_removing};
-use crate::trash::unix_seconds;
 
 const HOWS: [How; 4] = [
     How::Install,
@@ -65,11 +60,7 @@ fn edited_and_interrupted(
         Some(seed) => machine.crash(seed),
         None => machine.kill(),
     }
-    let disk = Arc::new(machine.start().unwrap());
-    let index = Arc::new(open_index(&disk, FRESH).unwrap());
-    let reporter = Reporter::new(None);
-    settle_intents(&*disk, &*index, &reporter).unwrap();
-    settle_removing(&*disk, &*index, &reporter, unix_seconds(&*disk)).unwrap();
+    let (disk, index) = restarted(&machine);
     let files = files(&machine);
     assert!(
         has(&files, &EDIT),

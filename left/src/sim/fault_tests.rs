@@ -1,15 +1,10 @@
 //! Jobs on a disk that fails at every call in turn.
 
-use std::sync::Arc;
-
 use rustix::io::Errno;
 
 use super::crash_tests::*;
 use super::*;
 use crate::apply::{How, Outcome, apply};
-use crate::events::Reporter;
-use crate::part::{settle_intents, settle_removing};
-use crate::trash::unix_seconds;
 
 /// Lets each call of a kind fail once while a job is performed; then the
 /// process ends, by a kill or with the power, and the next one finds
@@ -49,11 +44,7 @@ fn failing_and_ended(
             Some(seed) => machine.crash(seed.wrapping_mul(1000) + call),
             None => machine.kill(),
         }
-        let disk = Arc::new(machine.start().unwrap());
-        let index = Arc::new(open_index(&disk, FRESH).unwrap());
-        let reporter = Reporter::new(None);
-        settle_intents(&*disk, &*index, &reporter).unwrap();
-        settle_removing(&*disk, &*index, &reporter, unix_seconds(&*disk)).unwrap();
+        let (disk, index) = restarted(&machine);
         let found = files(&machine);
         let at = format!(
             "{case:?}, {on:?} {call}, power cut {power_cut:?}: {:?}",

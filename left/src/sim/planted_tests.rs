@@ -67,6 +67,40 @@ fn guard_scan_error_what_cannot_be_read_is_not_deleted() {
 }
 
 #[test]
+fn guard_scan_error_what_cannot_be_listed_is_not_deleted() {
+    let steps = [
+        User(A, Write(1, 2), true),
+        Wait(60),
+        Unlisted(A, 4),
+        Scan(A),
+        Deliver(B, 1),
+        Scan(A),
+        Scan(B),
+        Fetch(B, 2),
+        Scan(A),
+        Deliver(A, 3),
+        Scan(A),
+        Apply(B),
+    ];
+    is_found_by_run(Bug::UnlistedIsEmpty, 456, &steps);
+}
+
+#[test]
+fn guard_state_rolled_back_counts_nothing_twice() {
+    let steps = [
+        User(B, Mkdir(2), true),
+        Scan(A),
+        Snapshot(B),
+        User(B, Write(4, 19), true),
+        Wait(60),
+        Scan(B),
+        Deliver(A, 3),
+        RollBack(B),
+    ];
+    is_found_by_run(Bug::ReusesCounters, 210, &steps);
+}
+
+#[test]
 fn a_tombstone_stays_until_both_have_it() {
     let steps = [
         User(A, Mkdir(2), false),

@@ -1,0 +1,169 @@
+//! Coming to rest after the last step, and what must hold then and always.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Checked, Run, Violation};
+use crate::engine::Event;
+use crate::sim::people::files;
+use crate::sim::plan::At;
+use crate::sim::side::Process;
+use crate::sim::{Item, Machine};
+
+/// Rounds after the last step in which everything has to come to rest.
+const SETTLE_ROUNDS: usize = 400;
+
+impl Run {
+    /// No torn file is ever seen under a real name.
+    pub(super) fn check_whole(&self, when: &str) -> Checked {
+        for at in At::BOTH {
+            for (path, found) in files(&self.sides[at as usize].machine) {
+                if !self.people.is_whole(&found) {
+                    return Err(Violation(format!("{path} at {at:?} is torn after {when}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is removed that nobody removed, not even for a while.
+    pub(super) fn check_trash(&self, at: At) -> Checked {
+        let Some(process) = &self.sides[at as usize].process else {
+            return Ok(());
+        };
+        let trash = process.index.trash_after(b"", usize::MAX);
+        for (_, trashed) in trash.unwrap_or_default() {
+            let version = trashed.id.map(|id| id.to_string()).unwrap_or_default();
+            if self.people.is_in_use(&version) {
+                let path = trashed.path;
+                return Err(Violation(format!("nobody deleted {path}, and it was")));
+            }
+        }
+        Ok(())
+    }
+
+    /// All faults end, and everything comes to rest.
+    pub(super) fn settle(&mut self) -> Checked {
+        for at in At::BOTH {
+            let machine = &self.side(at).machine;
+            machine.heal();
+            machine.crash_at(u64::MAX);
+        }
+        let mut quiet = 0;
+        for _ in 0..SETTLE_ROUNDS {
+            self.wait(1_000)?;
+            for at in At::BOTH {
+                self.start(at)?;
+            }
+            self.connect()?;
+            let before = self.trees();
+            self.trace(|run| format!("round: {:?}", run.trees()));
+            let mut silent = true;
+            for at in At::BOTH {
+                self.process(at, Process::scan)?;
+            }
+            for _ in 0..4 {
+                for at in At::BOTH {
+                    silent &= self.side(at).inbox.is_empty();
+                    self.deliver(at, usize::MAX)?;
+                    while self.has_fetches(at) {
+                        silent = false;
+                        self.fetch(at)?;
+                    }
+                    self.process(at, Process::apply)?;
+                    self.check_trash(at)?;
+                    self.process(at, Process::look_again)?;
+                    self.confirm(at)?;
+                    silent &= self.is_idle(at);
+                }
+            }
+            self.check_whole("settling")?;
+            quiet = match silent && self.connected && before == self.trees() {
+                true => quiet + 1,
+                false => 0,
+            };
+            if quiet == 5 {
+                return self.check_end();
+            }
+        }
+        let problems: Vec<_> = self
+            .sides
+            .iter()
+            .filter_map(|side| side.process.as_ref())
+            .map(Process::problems)
+            .collect();
+        Err(Violation(format!("it does not settle: {problems:?}")))
+    }
+
+    pub(super) fn has_fetches(&self, at: At) -> bool {
+        let process = self.sides[at as usize].process.as_ref();
+        process.is_some_and(|process| !process.fetches.is_empty())
+    }
+
+    pub(super) fn is_idle(&self, at: At) -> bool {
+        let process = self.sides[at as usize].process.as_ref();
+        process.is_some_and(Process::is_idle)
+    }
+
+    /// Whoever emptied a share means it.
+    pub(super) fn confirm(&mut self, at: At) -> Checked {
+        self.process(at, |process| match process.held.take() {
+            Some(set) => process.tell(vec![Event::Confirmed { ask: 0, set }]),
+            None => Ok(()),
+        })
+    }
+
+    pub(super) fn trees(&self) -> [BTreeMap<String, String>; 2] {
+        [0, 1].map(|at: usize| seen(&self.sides[at].machine))
+    }
+
+    pub(super) fn check_end(&self) -> Checked {
+        let [a, b] = self.trees();
+        if a != b {
+            return Err(Violation(format!("the trees differ: {a:?} {b:?}")));
+        }
+        let there: BTreeSet<_> = files(&self.sides[0].machine).into_values().collect();
+        if let Some(what) = self.people.lost(&there) {
+            return Err(Violation(format!("lost: {what}; there is {a:?}")));
+        }
+        if self.one_writer && a.keys().any(|path| path.contains("conflict")) {
+            return Err(Violation(format!("a conflict with nobody: {a:?}")));
+        }
+        for side in &self.sides {
+            let Some(process) = &side.process else {
+                continue;
+            };
+            let counts = process.index.counts();
+            let live = process.index.live();
+            if let (Ok((entries, wants)), Ok(live)) = (counts, live)
+                && (entries != live || wants != 0)
+            {
+                return Err(Violation(format!(
+                    "{} tombstones and {wants} wants are left",
+                    entries - live
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What must be the same on both sides.
+fn seen(machine: &Machine) -> BTreeMap<String, String> {
+    let all = machine.tree().0.into_iter();
+    all.map(|(path, item)| {
+        let text = match item {
+            Item::File {
+                mode, mtime, hash, ..
+            } => format!(
+                "file {mode:o} {}.{:09} {}",
+                mtime.secs,
+                mtime.nanos,
+                &hash[..8]
+            ),
+            Item::Dir { mode, .. } => format!("dir {mode:o}"),
+            Item::Link { target } => format!("link {target}"),
+        };
+        (path, text)
+    })
+    .collect()
+}
