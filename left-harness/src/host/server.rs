@@ -8,6 +8,7 @@
 
 mod exec;
 mod files;
+mod starting;
 mod terminal;
 
 use std::collections::HashMap;

@@ -84,6 +84,7 @@ step = [
   { arrives = { on = "b", path = "f", within = "20s" } },
   { write = { on = "a", path = "stop", size = "1B" } },
   { arrives = { on = "b", path = "stop", within = "20s" } },
+  { settle = { within = "20s", quiet = "1s" } },
   { together = [
     { arrives = { on = "b", path = "f", within = "2s", as = "F" } },
     { overwrite = { on = "a", path = "f", amount = "1%" } },

@@ -16,7 +16,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Shared, stopped};
+use super::{Shared, starting, stopped};
 
 /// How long a program may go on after its channel is gone.
 const GRACE: Duration = Duration::from_secs(2);
@@ -118,8 +118,8 @@ fn start(shared: &Shared, program: Program) -> std::io::Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // A group of its own, so that all of it can be ended and nothing else.
-        .process_group(0)
-        .spawn()
+        .process_group(0);
+    starting::start(|| command.spawn())
 }
 
 /// Carries one pipe to the channel, as fast as the channel's window allows.

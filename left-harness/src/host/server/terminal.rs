@@ -21,7 +21,7 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::process::{Child, Command};
 
 use super::exec::{Program, end, farewell, tell_exit};
-use super::{Shared, stopped};
+use super::{Shared, starting, stopped};
 
 /// One read from a terminal, which holds 4 KiB.
 const PIECE_BYTES: usize = 4 << 10;
@@ -160,8 +160,8 @@ fn start(shared: &Shared, program: Program, place: &Place) -> std::io::Result<Ch
         .env("TERM", &place.kind)
         .stdin(Stdio::from(slave.try_clone()?))
         .stdout(Stdio::from(slave.try_clone()?))
-        .stderr(Stdio::from(slave))
-        .spawn()
+        .stderr(Stdio::from(slave));
+    starting::start(|| command.spawn())
 }
 
 /// Both directions of a terminal. They are no pipes, but read and written like some.

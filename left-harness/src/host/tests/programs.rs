@@ -285,3 +285,31 @@ async fn who_never_takes_a_flood_of_input_is_killed() {
     ok(&ssh, Command::new(["true"]).deadline(SOON)).await;
     host.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_just_written_can_be_executed_while_others_are_starting() {
+    let host = Host::up().await;
+    let ssh = Arc::new(host.connect().await);
+    let others: Vec<_> = (0..4)
+        .map(|_| {
+            let ssh = ssh.clone();
+            tokio::spawn(async move {
+                loop {
+                    let _ = ssh.exec(Command::new(["true"])).await;
+                }
+            })
+        })
+        .collect();
+    let program = host.home().join("program");
+    for round in 0..300 {
+        ssh.write(&program, b"#!/bin/sh\nexit 7\n", 0o700)
+            .await
+            .unwrap();
+        let command = Command::new([program.to_str().unwrap()]);
+        let out = ssh.exec(command).await.unwrap();
+        let complaints = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.exit, Exit::Code(7), "round {round}: {complaints}");
+    }
+    others.iter().for_each(|other| other.abort());
+    host.server.stop().await;
+}

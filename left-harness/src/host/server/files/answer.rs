@@ -12,6 +12,8 @@ use russh_sftp::protocol::{
 };
 use rustix::fs::{CWD, OFlags, RenameFlags, Timespec, Timestamps, renameat_with};
 
+use crate::host::server::starting::wait_for_started;
+
 /// Files and folders that one channel may have open.
 const HANDLES_MAX: usize = 256;
 
@@ -87,7 +89,12 @@ impl Files {
                 self.open_file(id, &path, open.pflags, &open.attrs)
             }
             Packet::Close(close) => match self.open.remove(&close.handle) {
-                Some(_) => Ok(done(id)),
+                Some(open) => {
+                    drop(open);
+                    // Whoever hears that it is closed may execute it.
+                    wait_for_started();
+                    Ok(done(id))
+                }
                 None => Err(Refusal::Text("no such handle")),
             },
             Packet::Read(read) => {
