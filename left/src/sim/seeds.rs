@@ -334,4 +334,31 @@ pub(super) mod once {
         ];
         holds(11435, &steps);
     }
+
+    /// B deleted it, and A, that had forgotten B's first tombstone by then, made it again
+    /// and deleted it before B had heard: A's second tombstone stayed for ever.
+    #[test]
+    fn a_tombstone_goes_of_whose_path_the_other_side_knows_nothing_any_more() {
+        let steps = [
+            User(B, Mkdir(1), true),
+            Scan(B),
+            Scan(A),
+            Deliver(B, 2),
+            User(B, Rmdir(1), true),
+            Deliver(A, 4),
+            Scan(B),
+            User(A, Save(1, 20), false),
+            Deliver(A, 2),
+            Deliver(B, 1),
+            Apply(A),
+            Deliver(B, 1),
+            Wait(292),
+            Scan(A),
+            Deliver(B, 1),
+            User(A, Delete(1), false),
+            Scan(A),
+            Cut,
+        ];
+        holds(11673, &steps);
+    }
 }
