@@ -392,4 +392,29 @@ pub(super) mod once {
         ];
         holds(20023, &steps);
     }
+
+    /// B's user removed a folder, and the program made it again for what was to be in it;
+    /// what then was to replace it waited for ever for the one that was known.
+    #[test]
+    fn a_folder_in_the_place_of_another_can_be_replaced() {
+        let steps = [
+            User(B, Mkdir(2), false),
+            Scan(B),
+            Deliver(A, 1),
+            Scan(A),
+            Intrude(A, 8, Symlink(3)),
+            Deliver(B, 4),
+            Apply(A),
+            PowerCut(B, 34, 8718232119131339929),
+            Scan(A),
+            Deliver(B, 4),
+            User(B, Rmdir(2), false),
+            Apply(B),
+            User(A, Rename(2, 0), true),
+            Start(B),
+            Intrude(B, 16, Delete(5)),
+            User(A, Write(2, 6), false),
+        ];
+        holds(20158, &steps);
+    }
 }
