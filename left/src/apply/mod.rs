@@ -67,6 +67,12 @@ pub struct Job {
 }
 
 impl Job {
+    /// What comes of it is neither what this side has nor what the peer offered, so that
+    /// it gets a number of its own when it is done.
+    pub fn is_change_of_ours(&self) -> bool {
+        self.target.version != self.theirs.version
+    }
+
     /// The content that has to be received first.
     pub fn content(&self) -> Option<(ContentId, u64)> {
         match (self.how, &self.target.body) {
@@ -463,8 +469,11 @@ fn set_metadata(share: &impl Disk, job: &Job) -> io::Result<Outcome> {
     if !same {
         return Ok(Outcome::Changed);
     }
-    change_mode(&file, job.target.mode)?;
-    if let Some(mtime) = job.target.mtime() {
+    // Only what differs, so that nothing is set back that a user sets right now.
+    if now.mode & MODE_MASK != job.target.mode {
+        change_mode(&file, job.target.mode)?;
+    }
+    if let Some(mtime) = job.target.mtime().filter(|mtime| *mtime != now.mtime) {
         file.set_mtime(mtime)?;
     }
     file.sync()?;

@@ -6,7 +6,7 @@ use super::run::{Ended, Run, Violation};
 use crate::planted::{Bug, with};
 
 /// All mistakes that are made on purpose.
-const BUGS: [Bug; 13] = [
+const BUGS: [Bug; 15] = [
     Bug::AdoptsNoVector,
     Bug::UnlistedIsEmpty,
     Bug::UnreadableIsGone,
@@ -20,6 +20,8 @@ const BUGS: [Bug; 13] = [
     Bug::ForgetsLosers,
     Bug::ForgetsBegun,
     Bug::ReusesCounters,
+    Bug::ModeGoesWithContent,
+    Bug::MetadataBeatsDeletion,
 ];
 
 /// Seeds of every test run; `LEFT_SIM_SEEDS=from..to` runs others.
