@@ -167,45 +167,65 @@ pub fn made_again(known: &Entry, here: ReplicaId, number: u64) -> Entry {
     }
 }
 
-/// What was found on this side when it has the content of an entry of the peer's in
-/// the place of another: it was put there by a process that was killed before it
-/// could say so, or both sides made the same change. So only the rest is of this
-/// side. `None` when it has not.
-pub fn with_content_of(
+/// What was found on this side when everything is in it that an entry of the peer's
+/// brings: it was put there by a process that was killed, or hindered by a user, before
+/// it could say so, or both sides made the same change. So only the rest is of this
+/// side. `None` when something of it is not there.
+pub fn with_news_of(
     seen: &Entry,
     known: Option<&Entry>,
     theirs: &Entry,
     here: ReplicaId,
     number: u64,
 ) -> Option<Entry> {
-    let is_new = known.is_none_or(|known| !known.same_content(seen));
-    if !is_new || seen.is_deleted() || !seen.same_content(theirs) {
+    if seen.is_deleted() || !is_one_kind(seen, theirs) {
         return None;
     }
     let of_both = known.map(|known| known.version.merged(&theirs.version));
     let (version, dot) = raised(of_both.as_ref().or(Some(&theirs.version)), here, number);
-    let as_known = known.filter(|known| {
-        let is_old = known.version.knows(theirs.dots.mode);
-        is_one_kind(known, seen) && known.mode == seen.mode && is_old
-    });
-    let mode = match as_known {
-        _ if seen.mode == theirs.mode => theirs.dots.mode,
-        Some(known) => known.dots.mode,
-        None => dot,
+    let is_news = |dot: Dot| known.is_none_or(|known| !known.version.knows(dot));
+    let had = known.filter(|known| is_one_kind(known, seen));
+    let had_content = had.filter(|had| had.same_content(seen));
+    let mut has_news = false;
+    // A field that is as somebody of the two has it is of whoever changed it last.
+    let mut set_by = |of_theirs: Dot, as_theirs: bool, as_had: Option<Dot>| {
+        let is_news = is_news(of_theirs);
+        has_news |= is_news && as_theirs;
+        match as_had {
+            _ if is_news && as_theirs => Some(of_theirs),
+            Some(of_had) => (!is_news).then_some(of_had),
+            None => Some(dot),
+        }
     };
-    let mtime = match seen.mtime() == theirs.mtime() {
-        true => theirs.dots.mtime,
-        false => dot,
-    };
+    let same_content = seen.same_content(theirs);
+    if is_news(theirs.dots.content) && !same_content {
+        return None;
+    }
     Some(Entry {
-        version,
         dots: Dots {
-            content: theirs.dots.content,
-            mode,
-            mtime,
+            content: set_by(
+                theirs.dots.content,
+                same_content,
+                had_content.map(|had| had.dots.content),
+            )?,
+            mode: set_by(
+                theirs.dots.mode,
+                seen.mode == theirs.mode,
+                had.filter(|had| had.mode == seen.mode)
+                    .map(|had| had.dots.mode),
+            )?,
+            mtime: set_by(
+                theirs.dots.mtime,
+                seen.mtime() == theirs.mtime() && (same_content || had_content.is_some()),
+                had_content
+                    .filter(|had| had.mtime() == seen.mtime())
+                    .map(|had| had.dots.mtime),
+            )?,
         },
+        version,
         ..seen.clone()
     })
+    .filter(|_| has_news)
 }
 
 fn raised(version: Option<&VersionVector>, here: ReplicaId, number: u64) -> (VersionVector, Dot) {

@@ -4,7 +4,7 @@ use super::listing::doom_if_theirs;
 use super::{Engine, News};
 use crate::entry::{Body, Entry};
 use crate::index::{Change, IndexError, Store};
-use crate::merge::{changed_here, with_content_of};
+use crate::merge::{changed_here, with_news_of};
 use crate::planted::{Bug, makes};
 use crate::record::{Record, Stamp};
 use crate::scanner::{Observation, Seen};
@@ -52,7 +52,7 @@ impl<S: Store> Engine<S> {
                         .cloned()
                         .or_else(|| {
                             news.clone().find_map(|theirs| {
-                                with_content_of(&entry, known.as_ref(), theirs, here, number)
+                                with_news_of(&entry, known.as_ref(), theirs, here, number)
                             })
                         })
                         .unwrap_or(entry);

@@ -385,7 +385,7 @@ mod tests {
             |wire| wire.version.clear(),
             |wire| wire.version = BTreeMap::from([("me".into(), 1)]),
             // Of two replicas it has to be said whose change it is.
-            |wire| drop(wire.version.insert("0000000000000001".into(), 1)),
+            |wire| _ = wire.version.insert("0000000000000001".into(), 1),
             |wire| wire.dots = vec![(1, 1)],
             |wire| wire.dots = vec![(0, 0)],
             |wire| wire.dots = vec![(0, 1), (0, 2)],
