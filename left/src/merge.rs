@@ -63,7 +63,7 @@ pub fn merged(mine: &Entry, theirs: &Entry) -> Option<Entry> {
 /// open. If this is not theirs as it is, it knows of both.
 pub fn winner_over_ours(mine: &Entry, theirs: &Entry) -> Entry {
     let later = later(mine, theirs, |dots| dots.mode);
-    if !is_one_kind(mine, theirs) || later != Some(Of::Mine) || mine.mode == theirs.mode {
+    if !is_one_kind(mine, theirs) || later != Some(Of::Mine) {
         return theirs.clone();
     }
     Entry {
@@ -234,4 +234,100 @@ fn raised(version: Option<&VersionVector>, here: ReplicaId, number: u64) -> (Ver
     let count = version.counter(here);
     let replica = here;
     (version, Dot { replica, count })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{ContentId, Mtime};
+
+    const A: ReplicaId = ReplicaId(1);
+    const B: ReplicaId = ReplicaId(2);
+
+    fn dot(replica: ReplicaId, count: u64) -> Dot {
+        Dot { replica, count }
+    }
+
+    fn file(content: u8, secs: i64, mode: u32, a: u64, b: u64) -> Entry {
+        let body = Body::File {
+            id: ContentId([content; 32]),
+            size: 1,
+            mtime: Mtime { secs, nanos: 0 },
+        };
+        Entry::of(body, mode, VersionVector::from_pairs([(A, a), (B, b)]))
+    }
+
+    #[test]
+    fn only_what_changed_here_is_of_this_side() {
+        let known = file(1, 1, 0o644, 0, 3);
+        let changed = |content, secs, mode| {
+            let seen = file(content, secs, mode, 1, 0);
+            changed_here(Some(&known), seen.body, seen.mode, A, 7).dots
+        };
+        let (old, new) = (dot(B, 3), dot(A, 7));
+        for ((content, secs, mode), expected) in [
+            ((1, 1, 0o600), [old, new, old]),
+            ((1, 2, 0o644), [old, old, new]),
+            ((2, 2, 0o644), [new, old, new]),
+            // An editor that keeps the mtime writes a content all the same.
+            ((2, 1, 0o644), [new, old, new]),
+            ((2, 2, 0o600), [new, new, new]),
+        ] {
+            let dots = changed(content, secs, mode);
+            assert_eq!([dots.content, dots.mode, dots.mtime], expected);
+        }
+        let other_kind = changed_here(Some(&known), Body::Dir, 0o644, A, 7);
+        assert_eq!(other_kind.dots, Dots::all(new));
+        let gone = changed_here(Some(&known), Body::Deleted, 0, A, 7);
+        assert_eq!(gone.dots, Dots::all(new));
+        assert_eq!(changed_here(None, Body::Dir, 0, A, 7).dots, Dots::all(new));
+        let again = made_again(&other_kind, A, 9);
+        assert_eq!((again.dots.content, again.dots.mode), (dot(A, 9), new));
+    }
+
+    #[test]
+    fn what_the_peer_sent_is_the_peers_though_a_user_went_on_with_it() {
+        let known = file(1, 1, 0o644, 1, 0);
+        let theirs = file(2, 2, 0o644, 1, 5);
+        let found = |content, secs, mode| {
+            let seen = file(content, secs, mode, 1, 0);
+            let seen = changed_here(Some(&known), seen.body, seen.mode, A, 7);
+            with_news_of(&seen, Some(&known), &theirs, A, 7)
+        };
+        let closed = found(2, 2, 0o600).expect("it is the peer's content");
+        assert_eq!(closed.version, VersionVector::from_pairs([(A, 7), (B, 5)]));
+        assert_eq!(closed.dots.content, dot(B, 5));
+        assert_eq!(closed.dots.mode, dot(A, 7));
+        assert_eq!(closed.dots.mtime, dot(B, 5));
+        // Without all that the peer sent it must not seem to be known.
+        assert_eq!(found(3, 2, 0o644), None);
+        assert_eq!(found(1, 2, 0o600), None);
+        assert_eq!(found(1, 1, 0o600), None);
+    }
+
+    #[test]
+    fn a_mode_that_was_set_before_the_process_was_killed_is_the_peers() {
+        let known = file(1, 1, 0o644, 1, 0);
+        let theirs = Entry {
+            dots: Dots {
+                mode: dot(B, 5),
+                ..known.dots
+            },
+            ..file(1, 1, 0o600, 1, 5)
+        };
+        let seen = file(2, 9, 0o600, 1, 0);
+        let seen = changed_here(Some(&known), seen.body, seen.mode, A, 7);
+        let found = with_news_of(&seen, Some(&known), &theirs, A, 7).expect("the peer's mode");
+        assert_eq!(
+            (found.dots.content, found.dots.mode),
+            (dot(A, 7), dot(B, 5))
+        );
+        // Its mtime, which is not there, may not be passed over.
+        let mut more = theirs;
+        more.dots.mtime = dot(B, 4);
+        more.body = file(1, 4, 0, 1, 0).body;
+        let seen = file(1, 1, 0o600, 1, 0);
+        let seen = changed_here(Some(&known), seen.body, seen.mode, A, 7);
+        assert_eq!(with_news_of(&seen, Some(&known), &more, A, 7), None);
+    }
 }

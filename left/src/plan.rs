@@ -86,7 +86,12 @@ fn reconcile(mine: &Entry, theirs: &Entry) -> Decision {
         return Decision::Record(merged);
     }
     if is(theirs) {
-        return follow(mine, theirs);
+        // What of it was set here, though to the same, they have to know first: taken
+        // as it is, it would be forgotten.
+        return match merged.dots == theirs.dots {
+            true => follow(mine, theirs),
+            false => Decision::Wait,
+        };
     }
     // Who makes it need not receive anything for it.
     let is_ours_to_make = match mine.same_content(theirs) {

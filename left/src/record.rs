@@ -179,13 +179,14 @@ fn put_dots(out: &mut Vec<u8>, dots: &Dots, version: &VersionVector) {
     let dots = dots.told_beside(version);
     out.push(dots.len() as u8);
     for dot in dots {
-        let place = version.pairs().position(|(id, _)| id == dot.replica);
-        let place = place.unwrap_or_default().min(REPLICAS_MAX) as u8;
-        if version.counter(dot.replica) == dot.count {
-            out.push(place | IS_LAST);
-        } else {
-            out.push(place);
-            out.extend_from_slice(&dot.count.to_le_bytes());
+        let mut kept = version.pairs().take(REPLICAS_MAX);
+        match kept.position(|(id, _)| id == dot.replica) {
+            Some(place) if version.counter(dot.replica) != dot.count => {
+                out.push(place as u8);
+                out.extend_from_slice(&dot.count.to_le_bytes());
+            }
+            // A version that had to be cut knows at least its first replica.
+            place => out.push(place.unwrap_or(0) as u8 | IS_LAST),
         }
     }
 }
@@ -353,6 +354,16 @@ mod tests {
         record.entry.version = VersionVector::from_pairs([(ReplicaId(1), 2)]);
         record.entry.dots = Dots::all(dot(1, 2));
         assert_eq!(encode(&record).len(), without + 1 - 16);
+    }
+
+    #[test]
+    fn a_record_of_more_replicas_than_there_can_be_is_still_readable() {
+        let mut record = records().remove(0);
+        let all = (1..=REPLICAS_MAX as u64 + 9).map(|id| (ReplicaId(id), id));
+        record.entry.version = VersionVector::from_pairs(all);
+        let last = Dots::unknown(&record.entry.version, ReplicaId(0));
+        record.entry.dots = last.unwrap();
+        assert!(decode(&encode(&record)).is_some());
     }
 
     #[test]

@@ -221,7 +221,7 @@ fn what_is_changed_on_one_side_alone_is_there_in_the_end() {
                     a.edit("p0", file(&last.0, last.1));
                 }
                 1 => {
-                    last.2 = [0o600, 0o640, 0o755][noise.below(3) as usize];
+                    last.2 = [0o600, 0o640, 0o644][noise.below(3) as usize];
                     b.chmod("p0", last.2);
                 }
                 // A touches, B does the same.
@@ -230,7 +230,7 @@ fn what_is_changed_on_one_side_alone_is_there_in_the_end() {
                     a.touch("p1", touched);
                 }
                 3 => {
-                    last.3 = [0o600, 0o640, 0o755][noise.below(3) as usize];
+                    last.3 = [0o600, 0o640, 0o644][noise.below(3) as usize];
                     b.chmod("p1", last.3);
                 }
                 // A deletes, B changes no content.
