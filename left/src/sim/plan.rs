@@ -92,6 +92,8 @@ pub(crate) enum Step {
     RollBack(At),
     /// There is room again, and nothing fails any more.
     Room(At),
+    /// The clock of a side is set back by so many seconds.
+    ClockBack(At, u64),
 }
 
 /// What can happen in a run.
@@ -163,6 +165,7 @@ pub(crate) fn step(rng: &mut Rng, kind: Kind) -> Step {
             Step::Intrude(at, rng.below(60), op(rng))
         }
         98..100 if kind.faults => Step::Room(at),
+        98 => Step::ClockBack(at, rng.below(7200)),
         _ => Step::Wait(60),
     }
 }
