@@ -469,4 +469,16 @@ pub(super) mod once {
         ];
         holds(20863, &steps);
     }
+
+    /// A file whose times are of the future was told of only while it was being replaced.
+    #[test]
+    fn both_clock_back_a_file_from_the_future_is_known() {
+        let steps = [
+            Intrude(A, 3, Symlink(2)),
+            User(B, Save(2, 7), false),
+            Scan(A),
+            ClockBack(B, 5739),
+        ];
+        holds(40267, &steps);
+    }
 }
