@@ -107,6 +107,8 @@ pub(crate) struct Kind {
     pub(crate) faults: bool,
     /// Disks are put back to what they were.
     pub(crate) rollbacks: bool,
+    /// People do more than everything else.
+    pub(crate) busy: bool,
     /// Steps in all.
     pub(crate) steps: usize,
 }
@@ -119,6 +121,7 @@ impl Kind {
             crashes: rng.chance(1, 2),
             faults: rng.chance(1, 4),
             rollbacks: rng.chance(1, 4),
+            busy: false,
             steps: 10 + rng.below(110) as usize,
         }
     }
@@ -139,7 +142,11 @@ pub(crate) fn step(rng: &mut Rng, kind: Kind) -> Step {
             _ => Step::Unread(at, rng.below(12)),
         };
     }
-    match rng.below(100) {
+    let what = match kind.busy && rng.chance(1, 2) {
+        true => 0,
+        false => rng.below(100),
+    };
+    match what {
         0..22 => {
             let at = if kind.two_writers { at } else { At::A };
             Step::User(at, op(rng), rng.chance(1, 2))
