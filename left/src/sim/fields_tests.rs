@@ -1,6 +1,7 @@
 //! Runs in which the two sides change different fields of the same paths.
 
 use super::run::{Run, Violation};
+use super::seeds::first_on_all_processors;
 use crate::planted::{Bug, with};
 
 /// Seeds of every test run; `LEFT_SIM_FIELDS=from..to` runs others.
@@ -16,26 +17,27 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[test]
 fn both_chmod_vs_edit_merge_and_a_deletion_stays_whatever_happens() {
-    for seed in seeds() {
-        if let Err(Violation(why)) = Run::new(seed).merge_fields() {
-            panic!("seed {seed}: {why}");
-        }
+    let failed = first_on_all_processors(seeds(), |seed| {
+        let failed = Run::new(seed).merge_fields().err();
+        failed.map(|Violation(why)| format!("seed {seed}: {why}"))
+    });
+    if let Some(failed) = failed {
+        panic!("{failed}");
     }
 }
 
-/// The seed in which a mistake that was planted is found.
-fn finds(bug: Bug) -> Option<u64> {
-    SEEDS
-        .into_iter()
-        .find(|seed| with(bug, || Run::new(*seed).merge_fields()).is_err())
+/// Whether a mistake that is planted is found.
+fn is_found(bug: Bug) -> bool {
+    let fails = |seed| with(bug, || Run::new(seed).merge_fields()).err();
+    first_on_all_processors(SEEDS, fails).is_some()
 }
 
 #[test]
 fn a_mode_is_no_part_of_the_content() {
-    assert!(finds(Bug::ModeGoesWithContent).is_some());
+    assert!(is_found(Bug::ModeGoesWithContent));
 }
 
 #[test]
 fn a_change_of_a_mode_is_no_edit() {
-    assert!(finds(Bug::MetadataBeatsDeletion).is_some());
+    assert!(is_found(Bug::MetadataBeatsDeletion));
 }

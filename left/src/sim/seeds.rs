@@ -109,7 +109,7 @@ fn nothing_is_lost_and_both_sides_are_the_same_in_the_end() {
 }
 
 /// Something that is found with one of the seeds, if it is; one of the first of them.
-fn first_on_all_processors<T: Send>(
+pub(super) fn first_on_all_processors<T: Send>(
     seeds: std::ops::Range<u64>,
     find: impl Fn(u64) -> Option<T> + Sync,
 ) -> Option<T> {
