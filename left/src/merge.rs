@@ -94,8 +94,8 @@ fn content_of(mine: &Entry, theirs: &Entry) -> Option<Of> {
     }
 }
 
-/// Of two modes that were set at the same time the one that lets others do less: a
-/// mistake of this rule must not show a file to anybody.
+/// Of two modes that were set at the same time the one that lets others do less: no
+/// rule of ours may open what somebody has closed.
 fn mode_of(mine: &Entry, theirs: &Entry) -> Of {
     let allowed = |entry: &Entry| {
         let (others, group) = (entry.mode & 0o7, entry.mode >> 3 & 0o7);
