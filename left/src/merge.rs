@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 
 use crate::entry::{Body, Dots, Entry};
 use crate::planted::{Bug, makes};
-use crate::version::{Dot, ReplicaId, VersionVector};
+use crate::version::{Dot, Relation, ReplicaId, VersionVector};
 
 /// One of two entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,19 +60,30 @@ pub fn merged(mine: &Entry, theirs: &Entry) -> Option<Entry> {
 
 /// What has the name when both contents are kept and theirs has it. A mode that only
 /// our side changed stays: somebody who closed a file to others must not find it
-/// open. If this is not theirs as it is, it knows of both.
+/// open.
 pub fn winner_over_ours(mine: &Entry, theirs: &Entry) -> Entry {
-    let later = later(mine, theirs, |dots| dots.mode);
-    if !is_one_kind(mine, theirs) || later != Some(Of::Mine) {
-        return theirs.clone();
-    }
-    Entry {
-        mode: mine.mode,
+    let mut winner = Entry {
         version: mine.version.merged(&theirs.version),
-        dots: Dots {
-            mode: mine.dots.mode,
-            ..theirs.dots
-        },
+        ..theirs.clone()
+    };
+    if is_one_kind(mine, theirs) && later(mine, theirs, |dots| dots.mode) == Some(Of::Mine) {
+        winner.mode = mine.mode;
+        winner.dots.mode = mine.dots.mode;
+    }
+    winner
+}
+
+/// What the peer offered and was found here already: if it was made without ours known,
+/// taking it is a change of this side, see [`crate::plan::plan`].
+pub fn taken(known: Option<&Entry>, theirs: &Entry, here: ReplicaId, number: u64) -> Entry {
+    let concurrent =
+        known.filter(|known| known.version.relation(&theirs.version) == Relation::Concurrent);
+    let version = match concurrent {
+        Some(known) => known.version.merged(&theirs.version).raised(here, number),
+        None => theirs.version.clone(),
+    };
+    Entry {
+        version,
         ..theirs.clone()
     }
 }

@@ -11,7 +11,8 @@ use crate::path::NAME_BYTES_MAX;
 use crate::planted::{Bug, makes};
 use crate::version::{Relation, ReplicaId};
 
-/// What this side does about the peer's entry.
+/// What this side does about the peer's entry. What is to be done to the disk, and has
+/// another version than theirs, has to be counted as a change of this side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Ours is the same or newer; the peer acts, if anybody.
@@ -31,8 +32,7 @@ pub enum Decision {
     /// Put this on the disk, in place of what our record says is there.
     Install(Entry),
     /// Both changed it and the peer's version keeps the name: ours is kept
-    /// under the name of a conflict copy, then this is installed. If it has another
-    /// version than theirs, it is a change of this side as well.
+    /// under the name of a conflict copy, then this is installed.
     InstallKeepingOurs(Entry),
     /// The peer deleted it: ours goes to the trash, a folder when nothing is in it.
     Remove(Entry),
@@ -66,11 +66,11 @@ fn follow(mine: &Entry, theirs: &Entry) -> Decision {
 
 /// Each side changed it without knowing of the other's change.
 ///
-/// Who keeps what it has may know of both changes from then on. Who takes what the
-/// other has takes it as it is, with the other's version and no more: a version
-/// that knows more than its maker would stand for two things, if the maker went on
-/// meanwhile. What neither side has is made by exactly one of them, under a number
-/// that it counts for it.
+/// Who keeps what it has knows of both changes from then on. Who takes what the other
+/// has knows of both as well, under a number that it counts for it: without the number
+/// the version would stand for two things, if its maker went on meanwhile, and taken
+/// as it is it would forget what was here, so that both could go on taking what the
+/// other has just left. What neither side has is made by exactly one of them.
 fn reconcile(mine: &Entry, theirs: &Entry) -> Decision {
     let Some(merged) = merged(mine, theirs) else {
         // Ours must not claim to know theirs before the peer has saved it, or
@@ -89,7 +89,7 @@ fn reconcile(mine: &Entry, theirs: &Entry) -> Decision {
         // What of it was set here, though to the same, they have to know first: taken
         // as it is, it would be forgotten.
         return match merged.dots == theirs.dots {
-            true => follow(mine, theirs),
+            true => follow(mine, &merged),
             false => Decision::Wait,
         };
     }
@@ -267,23 +267,25 @@ mod tests {
         assert_eq!(plan(Some(&one), &at(&one, 0, 1)), Record(at(&one, 1, 1)));
         assert_eq!(
             plan(Some(&one), &at(&two, 0, 1)),
-            InstallKeepingOurs(at(&two, 0, 1))
+            InstallKeepingOurs(knows(&at(&two, 0, 1), 1, 1))
         );
         assert_eq!(plan(Some(&at(&two, 0, 1)), &one), Wait);
         let kept = Record(knows(&one, 1, 1));
         assert_eq!(plan(Some(&one), &at(&gone, 0, 1)), kept);
-        assert_eq!(plan(Some(&gone), &at(&one, 0, 1)), Install(at(&one, 0, 1)));
+        let taken = Install(knows(&at(&one, 0, 1), 1, 1));
+        assert_eq!(plan(Some(&gone), &at(&one, 0, 1)), taken);
         assert_eq!(plan(Some(&gone), &at(&gone, 0, 1)), Record(at(&gone, 1, 1)));
         assert_eq!(
             plan(Some(&one), &at(&dir, 0, 1)),
-            InstallKeepingOurs(at(&dir, 0, 1))
+            InstallKeepingOurs(knows(&at(&dir, 0, 1), 1, 1))
         );
         assert_eq!(plan(Some(&dir), &at(&one, 0, 1)), Wait);
         let linked = other(link("x"), 0, 1);
         assert_eq!(plan(Some(&one), &linked), Wait);
         // First meeting of equal contents: the later mtime, no transfer, no copy.
         let later = file("one", 30, 0, 1);
-        assert_eq!(plan(Some(&one), &later), SetMetadata(later.clone()));
+        let taken = SetMetadata(knows(&later, 1, 1));
+        assert_eq!(plan(Some(&one), &later), taken);
         assert_eq!(plan(Some(&later), &one), Record(at(&later, 1, 1)));
     }
 
@@ -388,22 +390,23 @@ mod tests {
         });
         let closed = after(BY_B, |entry, by| chmod(entry, by, 0o600));
         let edited = after(BY_B, |entry, by| edit(entry, by, "edited", 5));
-        let both_know = Decision::Record(Entry {
+        let knowing = |entry: &Entry| Entry {
             version: version(2, 1),
-            ..gone.clone()
-        });
-        assert_eq!(plan(Some(&gone), &closed), both_know);
-        assert_eq!(plan(Some(&closed), &gone), Decision::Remove(gone.clone()));
+            ..entry.clone()
+        };
+        let removed = Decision::Remove(knowing(&gone));
+        assert_eq!(plan(Some(&gone), &closed), Decision::Record(knowing(&gone)));
+        assert_eq!(plan(Some(&closed), &gone), removed);
         assert_eq!(
             plan(Some(&gone), &edited),
-            Decision::Install(edited.clone())
+            Decision::Install(knowing(&edited))
         );
         let kept = plan(Some(&edited), &gone);
         assert!(matches!(kept, Decision::Record(entry) if entry.body == edited.body));
         // A folder as well.
         let mut folder = after(BY_B, |entry, by| chmod(entry, by, 0o700));
         folder.body = Body::Dir;
-        assert_eq!(plan(Some(&folder), &gone), Decision::Remove(gone));
+        assert_eq!(plan(Some(&folder), &gone), removed);
     }
 
     #[test]
@@ -422,7 +425,10 @@ mod tests {
         // With a mode of its own the winner keeps it.
         let mut open = winner;
         chmod(&mut open, BY_A, 0o640);
-        let taken = Decision::InstallKeepingOurs(open.clone());
+        let taken = Decision::InstallKeepingOurs(Entry {
+            version: version(2, 1),
+            ..open.clone()
+        });
         assert_eq!(plan(Some(&loser), &open), taken);
     }
 

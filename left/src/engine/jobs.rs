@@ -291,9 +291,14 @@ impl<S: Store> Engine<S> {
                         changes.push(Change::Removed { name: name.clone() });
                         changes.push(Change::Trash { name, trashed });
                     }
+                    let mut entry = job.target.clone();
+                    if job.is_change_of_ours() {
+                        let number = self.next_number(&changes)?;
+                        entry.version = entry.version.raised(index.replica(), number);
+                    }
                     changes.push(Change::Put {
                         path: job.path.clone(),
-                        entry: job.target.clone(),
+                        entry,
                         stamp: None,
                     });
                     doom_if_theirs(&mut changes, &job.path, &job.theirs);

@@ -4,7 +4,7 @@ use super::listing::doom_if_theirs;
 use super::{Engine, News};
 use crate::entry::{Body, Entry};
 use crate::index::{Change, IndexError, Store};
-use crate::merge::{changed_here, with_news_of};
+use crate::merge::{changed_here, taken, with_news_of};
 use crate::planted::{Bug, makes};
 use crate::record::{Record, Stamp};
 use crate::scanner::{Observation, Seen};
@@ -49,7 +49,7 @@ impl<S: Store> Engine<S> {
                     let entry = news
                         .clone()
                         .find(|theirs| is_the_same(&entry, theirs))
-                        .cloned()
+                        .map(|theirs| taken(known.as_ref(), theirs, here, number))
                         .or_else(|| {
                             news.clone().find_map(|theirs| {
                                 with_news_of(&entry, known.as_ref(), theirs, here, number)

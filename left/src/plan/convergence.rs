@@ -109,11 +109,11 @@ impl Side {
         };
         match plan(mine.as_ref(), theirs) {
             Decision::Nothing | Decision::Wait => {}
+            Decision::Record(entry) => self.put(path, entry),
             Decision::Remove(entry)
-            | Decision::Record(entry)
             | Decision::SetMetadata(entry)
-            | Decision::Install(entry) => self.put(path, entry),
-            Decision::Blend(entry) => {
+            | Decision::Blend(entry)
+            | Decision::Install(entry) => {
                 let entry = raised(entry);
                 self.put(path, entry);
             }

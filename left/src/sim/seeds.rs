@@ -536,4 +536,18 @@ pub(super) mod once {
         ];
         holds(50254, &steps);
     }
+
+    /// Each side took what the other had just left, for ever.
+    #[test]
+    fn two_sides_do_not_take_each_others_states_for_ever() {
+        let steps = [
+            ClockBack(A, 2038),
+            User(B, Write(7, 0), false),
+            User(A, Save(7, 0), true),
+            Wait(264),
+            Scan(B),
+            User(B, Delete(7), true),
+        ];
+        holds(51445, &steps);
+    }
 }
