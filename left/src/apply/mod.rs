@@ -12,7 +12,7 @@ use std::io;
 use rustix::io::Errno;
 
 use exchange::{Exchanged, exchange};
-use gather::gather;
+pub use gather::gather;
 use remove::{remove, trash_name};
 
 use crate::disk::{Content, Disk, Handle, Rename, Stat};
@@ -149,7 +149,7 @@ fn apply_all<D: Disk>(share: &D, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job
     let mut ready = Vec::new();
     let mut ended = Vec::new();
     for job in jobs {
-        match gather(share, &job) {
+        match gather(share, &job, &|| true) {
             Ok(None) => {}
             Ok(Some(elsewhere)) => {
                 ended.push((job, Outcome::NotHere(elsewhere)));

@@ -1,6 +1,7 @@
 //! Real `left` processes on loopback, looked at from the outside.
 
 mod deletes;
+mod holes;
 mod identity;
 mod idle;
 mod measure;

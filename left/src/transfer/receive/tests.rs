@@ -4,14 +4,15 @@ use super::*;
 use crate::apply::How;
 use crate::entry::{Body, Entry, Mtime};
 use crate::path::RelPath;
-use crate::transfer::blocks::{BLOCK_BYTES_MIN, Hashed, hash_file};
+use crate::transfer::blocks::BLOCK_BYTES_MIN;
+use crate::transfer::hash::{Hashed, hash_file};
 use crate::version::{ReplicaId, VersionVector};
 use crate::wire::frame::write_frame;
 use std::net::TcpListener;
 use std::time::Duration;
 
 /// A file of two blocks, and the job to fetch it.
-fn offered() -> (Vec<u8>, BlockList, Job) {
+fn offered() -> (Vec<u8>, Arc<Page>, Job) {
     let content: Vec<u8> = (0..BLOCK_BYTES_MIN + 5).map(|n| (n % 251) as u8).collect();
     let file = tempfile::tempfile().unwrap();
     file.write_all_at(&content, 0).unwrap();
@@ -41,7 +42,7 @@ fn offered() -> (Vec<u8>, BlockList, Job) {
         slot: 0,
         source: None,
     };
-    (content, Arc::into_inner(list).unwrap(), job)
+    (content, list.kept[0].clone().unwrap(), job)
 }
 
 /// Reads requests until one of this kind came.
@@ -67,7 +68,7 @@ fn a_block_that_nobody_asked_for_ends_the_connection() {
     sender
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
-    let (content, list, job) = offered();
+    let (content, page, job) = offered();
     let (to_notes, notes) = notes();
     to_notes.send(Note::Fetch(Box::new(job))).unwrap();
     std::thread::scope(|scope| {
@@ -77,7 +78,7 @@ fn a_block_that_nobody_asked_for_ends_the_connection() {
         });
         let mut out = &sender;
         read_to(FrameKind::List, &sender);
-        write_frame(&mut out, FrameKind::Page, 0, 0, &list.values.concat()).unwrap();
+        write_frame(&mut out, FrameKind::Page, 0, 0, &page.values.concat()).unwrap();
         read_to(FrameKind::Get, &sender);
         let block = &content[..BLOCK_BYTES_MIN as usize];
         // Once as asked. Later the part could be a file of the user.
