@@ -5,7 +5,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::{Elsewhere, Job, Source};
+use super::{Elsewhere, Job, Outcome, Source, drop_small_part};
 use crate::disk::{Content, Disk, Handle, Rename};
 use crate::part::{PartId, open_complete_part, open_part, remove_part};
 use crate::path::RelPath;
@@ -13,9 +13,35 @@ use crate::record::Stamp;
 use crate::transfer::blocks::Geometry;
 use crate::transfer::hash::{Hashed, hash_file};
 
+/// Gathers a long content before its job is applied, so that this need not wait for
+/// it; else says what came of the job.
+pub fn copy(
+    share: &impl Disk,
+    job: &Job,
+    go_on: &(dyn Fn() -> bool + Sync),
+) -> Result<(), Outcome> {
+    let gathered = gather(share, job, go_on).and_then(|missing| {
+        let (None, Some(id), Some((_, size))) = (missing, job.part(), job.content()) else {
+            return Ok(missing);
+        };
+        // What the kernel could not write it may have dropped; begin again.
+        let synced = open_complete_part(share, id, size).and_then(|part| Ok(part.sync()?));
+        synced
+            .inspect_err(|_| remove_part(share, id))
+            .map(|()| None)
+    });
+    let outcome = match gathered {
+        Ok(None) => return Ok(()),
+        Ok(Some(elsewhere)) => Outcome::NotHere(elsewhere),
+        Err(error) => Outcome::Failed(error),
+    };
+    drop_small_part(share, job);
+    Err(outcome)
+}
+
 /// Makes the part of a job from what is on this side, or says what is there instead.
 /// A job without a source has its part already. `go_on` ends it early, as a failure.
-pub fn gather(
+pub(super) fn gather(
     share: &impl Disk,
     job: &Job,
     go_on: &(dyn Fn() -> bool + Sync),

@@ -12,7 +12,8 @@ use std::io;
 use rustix::io::Errno;
 
 use exchange::{Exchanged, exchange};
-pub use gather::gather;
+pub use gather::copy;
+use gather::gather;
 use remove::{remove, trash_name};
 
 use crate::disk::{Content, Disk, Handle, Rename, Stat};
@@ -136,13 +137,18 @@ const SYNC_EACH_MAX: usize = 8;
 pub fn apply(share: &impl Disk, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Outcome)> {
     let ended = apply_all(share, index, jobs);
     for (job, outcome) in &ended {
-        // The next attempt has a part of its own; this one would stay.
-        let id = job.part().filter(|id| id.slot != 0);
-        if let (Some(id), false) = (id, matches!(outcome, Outcome::Done { .. })) {
-            remove_part(share, id);
+        if !matches!(outcome, Outcome::Done { .. }) {
+            drop_small_part(share, job);
         }
     }
     ended
+}
+
+/// The next attempt has a part of its own; this one would stay.
+fn drop_small_part(share: &impl Disk, job: &Job) {
+    if let Some(id) = job.part().filter(|id| id.slot != 0) {
+        remove_part(share, id);
+    }
 }
 
 fn apply_all<D: Disk>(share: &D, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Outcome)> {

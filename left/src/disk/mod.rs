@@ -104,6 +104,9 @@ pub struct Space {
 /// Copied at a time, so that whoever waits for the end does not wait long.
 const COPY_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
+/// Copied without making it durable: else others who sync wait for all of it.
+const UNSYNCED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// Something open, which stays the same whatever becomes of its name.
 pub trait Handle {
     /// What the file system says of it.
@@ -167,11 +170,12 @@ pub trait Content: Handle + Sync {
 }
 
 fn write_zeros(file: &(impl Content + ?Sized), range: Range<u64>) -> Result<(), Errno> {
-    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    let len = range.end.saturating_sub(range.start).min(64 * 1024);
+    let zeros = vec![0; len as usize];
     let mut at = range.start;
     while at < range.end {
-        let len = (range.end - at).min(ZEROS.len() as u64);
-        file.write_whole_at(&ZEROS[..len as usize], at)?;
+        let len = (range.end - at).min(len);
+        file.write_whole_at(&zeros[..len as usize], at)?;
         at += len;
     }
     Ok(())
@@ -269,6 +273,7 @@ pub trait Disk {
         go_on: &dyn Fn() -> bool,
     ) -> Result<bool, Errno> {
         let mut at = 0;
+        let mut unsynced = 0;
         while let Some(data) = from.next_data(at)? {
             at = data.start;
             while at < data.end {
@@ -278,7 +283,14 @@ pub trait Disk {
                 let piece = at..data.end.min(at.saturating_add(COPY_BYTES_MAX));
                 match self.copy_some(from, to, piece)? {
                     0 => return Ok(true),
-                    copied => at += copied,
+                    copied => {
+                        at += copied;
+                        unsynced += copied;
+                    }
+                }
+                if unsynced >= UNSYNCED_BYTES_MAX {
+                    to.sync()?;
+                    unsynced = 0;
                 }
             }
         }

@@ -112,8 +112,17 @@ impl<S: Store> Engine<S> {
                         Here::Nowhere => {}
                     }
                 }
+                let is_long_copy = is_long_copy(&job);
+                if is_long_copy && self.copies() >= COPIES_MAX {
+                    // Its turn comes; others need not wait for it.
+                    continue;
+                }
                 self.contents.extend(owned);
                 match content {
+                    _ if is_long_copy => {
+                        self.in_flight.insert(path, Stage::Copying(owned));
+                        self.actions.push(Action::Copy(Box::new(job)));
+                    }
                     Some((_, size)) if size > 0 && job.source.is_none() => {
                         self.in_flight.insert(path, Stage::Fetching(owned));
                         let job = Box::new(job);
@@ -186,14 +195,7 @@ impl<S: Store> Engine<S> {
             .as_ref()
             .is_some_and(|known| known.id == session);
         match result {
-            // The peer deleted it meanwhile; a version that was only replaced
-            // is whole and comes first, so that a busy file does arrive.
-            Ok(()) if !self.is_wanted(&job.path)? => {
-                self.actions.extend(job.part().map(Action::RemovePart));
-                self.finish(&job);
-                self.look_at_all_removals();
-            }
-            Ok(()) => self.hand_to_applier(job),
+            Ok(()) => self.take_complete(job)?,
             Err(missed) => {
                 self.finish(&job);
                 if !self.is_wanted(&job.path)? {
@@ -219,6 +221,38 @@ impl<S: Store> Engine<S> {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn copies(&self) -> usize {
+        let stages = self.in_flight.values();
+        stages
+            .filter(|stage| matches!(stage, Stage::Copying(_)))
+            .count()
+    }
+
+    pub(super) fn take_copied(&mut self, job: Job) -> Result<(), IndexError> {
+        if !matches!(self.in_flight.get(&job.path), Some(Stage::Copying(_))) {
+            return Ok(());
+        }
+        // Nothing is left to be had from there.
+        self.take_complete(Job {
+            source: None,
+            ..job
+        })
+    }
+
+    /// The part of a job is complete.
+    fn take_complete(&mut self, job: Job) -> Result<(), IndexError> {
+        // The peer deleted it meanwhile; a version that was only replaced is whole
+        // and comes first, so that a busy file does arrive.
+        if self.is_wanted(&job.path)? {
+            self.hand_to_applier(job);
+            return Ok(());
+        }
+        self.actions.extend(job.part().map(Action::RemovePart));
+        self.finish(&job);
+        self.look_at_all_removals();
         Ok(())
     }
 
@@ -359,7 +393,10 @@ impl<S: Store> Engine<S> {
     /// The path is free for something else. Answers how far it was.
     pub(super) fn finish(&mut self, job: &Job) -> Option<Stage> {
         let stage = self.in_flight.remove(&job.path);
-        if let Some(Stage::Fetching(Some(id)) | Stage::Applying(Some(id))) = &stage {
+        if let Some(
+            Stage::Fetching(Some(id)) | Stage::Copying(Some(id)) | Stage::Applying(Some(id)),
+        ) = &stage
+        {
             self.contents.remove(id);
         }
         self.cleaned = false;
@@ -432,6 +469,18 @@ const SOURCE_TRIES: u32 = 3;
 
 /// A folder that is not empty is told of when it was tried for about this long.
 const NOT_EMPTY_TOLD: Duration = Duration::from_secs(3);
+
+/// Copies under way at once, so that there is room for others.
+const COPIES_MAX: usize = IN_FLIGHT_MAX / 2;
+
+/// Above this a copy would hold others up. In the simulator, which has no long files,
+/// all that is longer than some.
+const LONG_COPY_BYTES: u64 = if cfg!(test) { 8 } else { 4 * 1024 * 1024 };
+
+fn is_long_copy(job: &Job) -> bool {
+    let size = job.content().map_or(0, |(_, size)| size);
+    matches!(job.source, Some(Source::Path(..))) && size > LONG_COPY_BYTES
+}
 
 /// Whether a content is on this side.
 enum Here {
