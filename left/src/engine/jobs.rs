@@ -475,7 +475,7 @@ const COPIES_MAX: usize = IN_FLIGHT_MAX / 2;
 
 /// Above this a copy would hold others up. In the simulator, which has no long files,
 /// all that is longer than some.
-const LONG_COPY_BYTES: u64 = if cfg!(test) { 8 } else { 4 * 1024 * 1024 };
+const LONG_COPY_BYTES: u64 = if cfg!(test) { 4 } else { 4 * 1024 * 1024 };
 
 fn is_long_copy(job: &Job) -> bool {
     let size = job.content().map_or(0, |(_, size)| size);

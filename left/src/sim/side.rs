@@ -33,7 +33,7 @@ pub(crate) struct Process {
     /// What is to be changed on the disk.
     pub(crate) jobs: Vec<Job>,
     /// What is to be copied before it can be.
-    copies: VecDeque<Box<Job>>,
+    pub(crate) copies: VecDeque<Box<Job>>,
     /// What is to be said.
     pub(crate) outbox: Vec<Message>,
     /// The session it is in.
