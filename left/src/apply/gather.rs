@@ -54,6 +54,7 @@ pub(super) fn gather(
         return Ok(Some(Elsewhere::Another));
     };
     let missing = match source {
+        Source::Moved(..) => return Ok(None),
         Source::Trash(name, _) => from_trash(share, name, &id.name(), size)?,
         Source::Path(path, before) => from_path(share, path, before, id, go_on)?,
     };
@@ -80,7 +81,7 @@ pub(super) fn gather(
                     other => Err(other),
                 })?;
         }
-        Source::Path(..) => remove_part(share, id),
+        Source::Path(..) | Source::Moved(..) => remove_part(share, id),
     }
     Ok(Some(Elsewhere::Another))
 }

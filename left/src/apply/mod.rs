@@ -43,6 +43,8 @@ pub enum How {
 pub enum Source {
     /// In the trash, under this name: it is moved.
     Trash(Vec<u8>, Trashed),
+    /// It was in the trash under this name, and is in the part by now.
+    Moved(Vec<u8>, Trashed),
     /// At another path, which looked like this: it is copied.
     Path(RelPath, Stamp),
 }

@@ -235,11 +235,19 @@ impl<S: Store> Engine<S> {
         if !matches!(self.in_flight.get(&job.path), Some(Stage::Copying(_))) {
             return Ok(());
         }
-        // Nothing is left to be had from there.
-        self.take_complete(Job {
-            source: None,
+        let Some(Source::Trash(name, trashed)) = job.source else {
+            // Nothing is left to be had from there.
+            return self.take_complete(Job {
+                source: None,
+                ..job
+            });
+        };
+        // Also if nobody wants it any more: from its path it comes back to the trash.
+        self.hand_to_applier(Job {
+            source: Some(Source::Moved(name, trashed)),
             ..job
-        })
+        });
+        Ok(())
     }
 
     /// The part of a job is complete.
@@ -282,7 +290,7 @@ impl<S: Store> Engine<S> {
             changes.push(Change::Ended {
                 path: job.path.clone(),
             });
-            if let Some(Source::Trash(name, trashed)) = &job.source {
+            if let Some(Source::Trash(name, trashed) | Source::Moved(name, trashed)) = &job.source {
                 let name = name.clone();
                 changes.push(Change::Untrash { name: name.clone() });
                 if matches!(outcome, Outcome::NotHere(Elsewhere::Another)) {
@@ -473,13 +481,13 @@ const NOT_EMPTY_TOLD: Duration = Duration::from_secs(3);
 /// Copies under way at once, so that there is room for others.
 const COPIES_MAX: usize = IN_FLIGHT_MAX / 2;
 
-/// Above this a copy would hold others up. In the simulator, which has no long files,
+/// Above this copying or hashing would hold others up. In the simulator, which has no long files,
 /// all that is longer than some.
 const LONG_COPY_BYTES: u64 = if cfg!(test) { 4 } else { 4 * 1024 * 1024 };
 
 fn is_long_copy(job: &Job) -> bool {
     let size = job.content().map_or(0, |(_, size)| size);
-    matches!(job.source, Some(Source::Path(..))) && size > LONG_COPY_BYTES
+    job.source.is_some() && size > LONG_COPY_BYTES
 }
 
 /// Whether a content is on this side.
