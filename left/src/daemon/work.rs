@@ -1,15 +1,15 @@
 //! What the applier does all day, and who copies for it what is long.
 
 use std::io;
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::Input;
 use crate::apply::{Job, Outcome, apply, copy};
 use crate::disk::Disk;
 use crate::engine::Event;
-use crate::index::Store;
+use crate::index::{Index, Store};
 use crate::path::RelPath;
 use crate::share::Share;
 use crate::trash::{evict, unix_seconds};
@@ -22,9 +22,9 @@ const EVICT_EVERY: Duration = Duration::from_secs(600);
 const BATCH_JOBS: usize = 256;
 
 /// What those who change the share need.
-pub(super) struct Working<D = Share, S = crate::index::Index> {
-    pub share: std::sync::Arc<D>,
-    pub index: std::sync::Arc<S>,
+pub(super) struct Working<D = Share, S = Index> {
+    pub share: Arc<D>,
+    pub index: Arc<S>,
     pub inputs: SyncSender<Input>,
     /// When the trash was looked through.
     pub evicted: Mutex<Instant>,
@@ -49,7 +49,8 @@ impl<D: Disk, S: Store> Working<D, S> {
         }
     }
 
-    /// Copies one content after the other.
+    /// Copies one content after the other, until `go_on` says that the end has come;
+    /// what was begun is begun again by the next process.
     pub(super) fn copy_all(&self, jobs: &Receiver<Box<Job>>, go_on: &(dyn Fn() -> bool + Sync)) {
         while let Ok(job) = jobs.recv() {
             let told = match copy(&*self.share, &job, go_on) {
@@ -57,6 +58,7 @@ impl<D: Disk, S: Store> Working<D, S> {
                     .inputs
                     .send(Input::Event(Event::Copied(job)))
                     .or(Err(())),
+                Err(_) if !go_on() => return,
                 Err(outcome) => self.tell_applied(vec![(*job, outcome)]),
             };
             if told.is_err() {
