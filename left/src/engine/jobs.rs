@@ -287,9 +287,13 @@ impl<S: Store> Engine<S> {
             if let Some(id) = job.part() {
                 changes.push(Change::Forget { id });
             }
-            changes.push(Change::Ended {
-                path: job.path.clone(),
-            });
+            // What stands in the way may be what an earlier attempt, of which there is no
+            // record, has put there.
+            if !matches!(outcome, Outcome::Changed) {
+                changes.push(Change::Ended {
+                    path: job.path.clone(),
+                });
+            }
             if let Some(Source::Trash(name, trashed) | Source::Moved(name, trashed)) = &job.source {
                 let name = name.clone();
                 changes.push(Change::Untrash { name: name.clone() });
