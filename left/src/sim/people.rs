@@ -81,6 +81,12 @@ impl People {
                 known.owed.remove(content);
             }
         }
+        // And one that was written over itself may be torn by a power cut.
+        if let Op::Copy(_, to) = op
+            && let Some(content) = after.get(PATHS[to])
+        {
+            known.owed.remove(content);
+        }
         known.dirty[at as usize] = true;
     }
 
