@@ -3,7 +3,7 @@
 //! In reading order: what things are ([`path`], [`version`], [`entry`]); what
 //! this side knows ([`record`], [`index`]); what the disk says ([`disk`],
 //! [`share`], [`scanner`]) and when it is asked ([`watcher`]); what follows from
-//! both sides' knowledge ([`plan`]); what travels ([`wire`]) and how content does
+//! both sides' knowledge ([`plan`], [`merge`]); what travels ([`wire`]) and how content does
 //! ([`transfer`], [`part`]); what changes the share ([`apply`]); who decides
 //! when ([`engine`]), with whom ([`session`]), and who runs it all
 //! ([`daemon`]); what the world is told ([`status`], [`events`]).
@@ -36,6 +36,7 @@ pub mod disk;
 pub mod share;
 
 pub mod index;
+pub mod merge;
 pub mod plan;
 pub mod record;
 pub mod scanner;

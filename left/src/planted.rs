@@ -31,6 +31,10 @@ pub(crate) enum Bug {
     ForgetsBegun,
     /// An index that is older than what the peer heard of it goes on counting.
     ReusesCounters,
+    /// Mode and mtime are of who has the content.
+    ModeGoesWithContent,
+    /// A change of a mode beats a deletion as an edit does.
+    MetadataBeatsDeletion,
 }
 
 #[cfg(test)]

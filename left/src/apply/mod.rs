@@ -70,6 +70,12 @@ pub struct Job {
 }
 
 impl Job {
+    /// What comes of it is neither what this side has nor what the peer offered, so that
+    /// it gets a number of its own when it is done.
+    pub fn is_change_of_ours(&self) -> bool {
+        self.target.version != self.theirs.version
+    }
+
     /// The content that has to be received first.
     pub fn content(&self) -> Option<(ContentId, u64)> {
         match (self.how, &self.target.body) {
@@ -505,21 +511,59 @@ fn set_metadata(share: &impl Disk, job: &Job) -> io::Result<Outcome> {
     if !same {
         return Ok(Outcome::Changed);
     }
-    change_mode(&file, job.target.mode)?;
-    if let Some(mtime) = job.target.mtime() {
-        file.set_mtime(mtime)?;
+    // Only what differs, so that nothing is set back that a user sets right now.
+    let mut expected = (now.mode & MODE_MASK, now.mtime);
+    if expected.0 != job.target.mode {
+        let mode = || Ok(file.stat()?.permissions() & MODE_MASK);
+        match set(job.target.mode, |mode| change_mode(&file, mode), mode)? {
+            Some(is) => expected.0 = is,
+            None => return Ok(Outcome::Changed),
+        }
+    }
+    if let Some(mtime) = job.target.mtime().filter(|mtime| *mtime != now.mtime) {
+        let is = || Ok(file.stat()?.mtime);
+        match set(mtime, |mtime| file.set_mtime(mtime), is)? {
+            Some(is) => expected.1 = is,
+            None => return Ok(Outcome::Changed),
+        }
     }
     file.sync()?;
     let now = file.stat()?.stamp();
-    // A write between the look and the new mtime would be hidden by it, so
-    // the content is read once more.
-    Ok(Outcome::Done {
-        stamp: Stamp {
-            trusted: false,
-            ..now
+    // What a user has set since then must not pass for what the file system made of
+    // what was asked. And a write between the look and the new mtime would be hidden
+    // by it, so the content is read once more.
+    let (mode, mtime) = expected;
+    let stamp = Stamp {
+        mode: now.mode & !MODE_MASK | mode,
+        mtime: match job.target.body {
+            Body::Dir => now.mtime,
+            _ => mtime,
         },
-        copy: None,
-    })
+        trusted: false,
+        ..now
+    };
+    Ok(Outcome::Done { stamp, copy: None })
+}
+
+/// Sets something of a file, and answers what the file system made of it; `None` if a
+/// user set something else right then, which is what it is now.
+fn set<T: PartialEq + Copy>(
+    asked: T,
+    set: impl Fn(T) -> Result<(), Errno>,
+    is: impl Fn() -> Result<T, Errno>,
+) -> Result<Option<T>, Errno> {
+    set(asked)?;
+    let first = is()?;
+    if first == asked {
+        return Ok(Some(first));
+    }
+    // A file system that cannot keep it keeps it like this each time.
+    set(asked)?;
+    if is()? == first {
+        return Ok(Some(first));
+    }
+    set(first)?;
+    Ok(None)
 }
 
 fn done(now: &Stat, copy: Option<RelPath>) -> Outcome {

@@ -10,6 +10,7 @@ use super::{
 use crate::apply::{Elsewhere, How, Job, Outcome, Source};
 use crate::entry::{Body, ContentId};
 use crate::index::{Change, IndexError, Store, Trashed};
+use crate::merge::changed_here;
 use crate::path::RelPath;
 use crate::plan::{Decision, plan};
 use crate::planted::{Bug, makes};
@@ -66,7 +67,9 @@ impl<S: Store> Engine<S> {
                     }
                     // A want that is no tombstone removes nothing.
                     Decision::Wait | Decision::Remove(_) => continue,
-                    Decision::SetMetadata(entry) => (How::SetMetadata, entry),
+                    Decision::SetMetadata(entry) | Decision::Blend(entry) => {
+                        (How::SetMetadata, entry)
+                    }
                     Decision::Install(entry) => (How::Install, entry),
                     Decision::InstallKeepingOurs(entry) => (How::InstallKeepingOurs, entry),
                 };
@@ -351,10 +354,13 @@ impl<S: Store> Engine<S> {
                     self.delayed.remove(&job.path);
                     self.not_here.remove(&job.path);
                     let mut entry = job.target.clone();
-                    if makes(Bug::AdoptsNoVector) {
+                    if job.is_change_of_ours() {
+                        let number = self.next_number(&changes)?;
+                        entry.version = entry.version.raised(index.replica(), number);
+                    } else if makes(Bug::AdoptsNoVector) {
                         let known = job.known.as_ref().map(|known| &known.entry);
-                        let number = index.seq()? + 1000;
-                        entry.version = crate::plan::changed_here(known, index.replica(), number);
+                        let (here, number) = (index.replica(), index.seq()? + 1000);
+                        entry = changed_here(known, entry.body, entry.mode, here, number);
                     }
                     changes.push(Change::Put {
                         path: job.path.clone(),

@@ -378,6 +378,14 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    /// The sequence number that the next entry gets, after these changes.
+    fn next_number(&self, changes: &[Change]) -> Result<u64, IndexError> {
+        let puts = changes
+            .iter()
+            .filter(|change| matches!(change, Change::Put { .. }));
+        Ok(self.store.seq()? + 1 + puts.count() as u64)
+    }
+
     fn tell(&mut self, news: News) {
         self.actions.push(Action::Tell(news));
     }

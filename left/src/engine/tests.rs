@@ -36,15 +36,13 @@ fn place() -> Place {
 
 fn file(text: &str, a: u64, b: u64) -> Entry {
     let mtime = Mtime { secs: 7, nanos: 0 };
-    Entry {
-        body: Body::File {
-            id: ContentId(*blake3::hash(text.as_bytes()).as_bytes()),
-            size: text.len() as u64,
-            mtime,
-        },
-        mode: 0o644,
-        version: VersionVector::from_pairs([(ReplicaId(1), a), (ReplicaId(2), b)]),
-    }
+    let body = Body::File {
+        id: ContentId(*blake3::hash(text.as_bytes()).as_bytes()),
+        size: text.len() as u64,
+        mtime,
+    };
+    let version = VersionVector::from_pairs([(ReplicaId(1), a), (ReplicaId(2), b)]);
+    Entry::of(body, 0o644, version)
 }
 
 fn seen(entry: &Entry) -> Seen {

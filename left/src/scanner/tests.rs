@@ -74,11 +74,7 @@ impl Place {
                     Seen::Present { body, mode, stamp } => (body, mode, Some(stamp)),
                     Seen::Absent => (Body::Deleted, 0, None),
                 };
-                let entry = Entry {
-                    body,
-                    mode,
-                    version: version.clone(),
-                };
+                let entry = Entry::of(body, mode, version.clone());
                 self.index
                     .commit(&[Change::Put { path, entry, stamp }])
                     .unwrap();

@@ -58,6 +58,7 @@ mod coverage;
 mod crash_tests;
 mod edit_tests;
 mod fault_tests;
+mod fields_tests;
 mod planted_tests;
 mod seeds;
 mod tests;

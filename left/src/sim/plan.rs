@@ -134,7 +134,8 @@ pub(crate) fn plan(rng: &mut Rng, kind: Kind) -> Vec<Step> {
     (0..kind.steps).map(|_| step(rng, kind)).collect()
 }
 
-fn step(rng: &mut Rng, kind: Kind) -> Step {
+/// One of any kind.
+pub(crate) fn step(rng: &mut Rng, kind: Kind) -> Step {
     let at = *rng.pick(&At::BOTH);
     if kind.faults && rng.chance(1, 12) {
         return match rng.below(3) {

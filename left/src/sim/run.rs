@@ -1,5 +1,6 @@
 //! Two sides, a wire, and what must hold of them whatever happens.
 
+mod fields;
 mod meeting;
 mod rest;
 

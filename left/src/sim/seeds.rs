@@ -9,7 +9,7 @@ use super::run::{Ended, Run, Violation};
 use crate::planted::{Bug, with};
 
 /// All mistakes that are made on purpose.
-const BUGS: [Bug; 13] = [
+const BUGS: [Bug; 15] = [
     Bug::AdoptsNoVector,
     Bug::UnlistedIsEmpty,
     Bug::UnreadableIsGone,
@@ -23,6 +23,8 @@ const BUGS: [Bug; 13] = [
     Bug::ForgetsLosers,
     Bug::ForgetsBegun,
     Bug::ReusesCounters,
+    Bug::ModeGoesWithContent,
+    Bug::MetadataBeatsDeletion,
 ];
 
 /// Seeds of every test run; `LEFT_SIM_SEEDS=from..to` runs others.
@@ -107,7 +109,7 @@ fn nothing_is_lost_and_both_sides_are_the_same_in_the_end() {
 }
 
 /// Something that is found with one of the seeds, if it is; one of the first of them.
-fn first_on_all_processors<T: Send>(
+pub(super) fn first_on_all_processors<T: Send>(
     seeds: std::ops::Range<u64>,
     find: impl Fn(u64) -> Option<T> + Sync,
 ) -> Option<T> {

@@ -3,6 +3,7 @@
 mod crashes;
 mod deletes;
 mod destination;
+mod fields;
 mod guards;
 mod holes;
 mod identity;

@@ -44,15 +44,13 @@ fn place() -> Place {
 
 /// A job to put a content at a path where nothing is.
 fn job(path: &str, content: &[u8], slot: u32, source: Option<Source>) -> Box<Job> {
-    let target = Entry {
-        body: Body::File {
-            id: ContentId(*blake3::hash(content).as_bytes()),
-            size: content.len() as u64,
-            mtime: Mtime::default(),
-        },
-        mode: 0o644,
-        version: VersionVector::from_pairs([(ReplicaId(2), 1)]),
+    let body = Body::File {
+        id: ContentId(*blake3::hash(content).as_bytes()),
+        size: content.len() as u64,
+        mtime: Mtime::default(),
     };
+    let version = VersionVector::from_pairs([(ReplicaId(2), 1)]);
+    let target = Entry::of(body, 0o644, version);
     Box::new(Job {
         path: RelPath::parse(path.as_bytes()).unwrap(),
         known: None,

@@ -24,15 +24,13 @@ fn offered() -> (Vec<u8>, Arc<Page>, Job) {
     else {
         panic!("it has two blocks")
     };
-    let target = Entry {
-        body: Body::File {
-            id,
-            size: content.len() as u64,
-            mtime: Mtime::default(),
-        },
-        mode: 0o644,
-        version: VersionVector::from_pairs([(ReplicaId(2), 1)]),
+    let body = Body::File {
+        id,
+        size: content.len() as u64,
+        mtime: Mtime::default(),
     };
+    let version = VersionVector::from_pairs([(ReplicaId(2), 1)]);
+    let target = Entry::of(body, 0o644, version);
     let job = Job {
         path: RelPath::parse(b"file").unwrap(),
         known: None,
