@@ -12,7 +12,8 @@ pub const MODE_MASK: u32 = 0o1777;
 /// What Linux accepts as the target of a symbolic link.
 pub const TARGET_BYTES_MAX: usize = 4095;
 
-/// The BLAKE3 hash of a file's whole content.
+/// The hash of a file's whole content: BLAKE3, but with leaves of 128 KiB that do
+/// not depend on their place; see [`crate::transfer::blocks`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentId(pub [u8; 32]);
 

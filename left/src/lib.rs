@@ -24,7 +24,7 @@
 //! lost; a writer that still holds a replaced file open writes into nothing; equal
 //! large files are received one after the other; hard links become separate
 //! files; owners, extended attributes, ACLs, set-id bits, and mtimes of folders
-//! and links are not synchronised; nothing can be ignored; files end at 1 TiB.
+//! and links are not synchronised; nothing can be ignored; files end at 16 TiB.
 
 #![forbid(unsafe_code)]
 

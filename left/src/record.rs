@@ -2,6 +2,7 @@
 //! length checked, because a disk can return anything.
 
 use crate::entry::{Body, ContentId, Dots, Entry, MODE_MASK, Mtime, TARGET_BYTES_MAX};
+use crate::transfer::blocks::BLOCK_BYTES_MIN;
 use crate::version::{Dot, REPLICAS_MAX, ReplicaId, VersionVector};
 
 /// What the disk looked like when the entry was recorded. A path whose stat
@@ -70,6 +71,11 @@ pub struct Record {
     pub entry: Entry,
 }
 
+const UNTRUSTED: u8 = 1;
+/// What was hashed when the ids of large files were others; those are read again.
+const TRUSTED_BEFORE: u8 = 2;
+const TRUSTED: u8 = 3;
+
 /// A record as bytes.
 pub fn encode(record: &Record) -> Vec<u8> {
     let mut out = Vec::with_capacity(160);
@@ -77,7 +83,7 @@ pub fn encode(record: &Record) -> Vec<u8> {
     match &record.stamp {
         None => out.push(0),
         Some(stamp) => {
-            out.push(if stamp.trusted { 2 } else { 1 });
+            out.push(if stamp.trusted { TRUSTED } else { UNTRUSTED });
             out.extend_from_slice(&stamp.ino.to_le_bytes());
             out.extend_from_slice(&stamp.size.to_le_bytes());
             put_time(&mut out, stamp.mtime);
@@ -105,14 +111,18 @@ fn decode_as(bytes: &[u8], without_dots: Option<ReplicaId>) -> Option<Record> {
     let seq = input.u64()?;
     let stamp = match input.u8()? {
         0 => None,
-        kind @ (1 | 2) => Some(Stamp {
-            ino: input.u64()?,
-            size: input.u64()?,
-            mtime: input.time()?,
-            ctime: input.time()?,
-            mode: input.u32()?,
-            trusted: kind == 2,
-        }),
+        kind @ (UNTRUSTED | TRUSTED_BEFORE | TRUSTED) => {
+            let mut stamp = Stamp {
+                ino: input.u64()?,
+                size: input.u64()?,
+                mtime: input.time()?,
+                ctime: input.time()?,
+                mode: input.u32()?,
+                trusted: kind == TRUSTED,
+            };
+            stamp.trusted |= kind == TRUSTED_BEFORE && stamp.size <= BLOCK_BYTES_MIN;
+            Some(stamp)
+        }
         _ => return None,
     };
     let entry = input.entry(without_dots)?;
@@ -318,6 +328,24 @@ mod tests {
                 entry: Entry::of(body, 0o640, version.clone()),
             })
             .collect()
+    }
+
+    #[test]
+    fn what_was_hashed_with_the_ids_of_before_is_read_again_if_it_is_large() {
+        let record = &records()[0];
+        for (size, is_trusted) in [(BLOCK_BYTES_MIN, true), (BLOCK_BYTES_MIN + 1, false)] {
+            let stamp = Stamp {
+                size,
+                ..record.stamp.unwrap()
+            };
+            let mut bytes = encode(&Record {
+                stamp: Some(stamp),
+                ..record.clone()
+            });
+            bytes[8] = TRUSTED_BEFORE;
+            let trusted = decode(&bytes).unwrap().stamp.unwrap().trusted;
+            assert_eq!(trusted, is_trusted, "{size}");
+        }
     }
 
     #[test]

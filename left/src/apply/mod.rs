@@ -12,6 +12,7 @@ use std::io;
 use rustix::io::Errno;
 
 use exchange::{Exchanged, exchange};
+pub use gather::copy;
 use gather::gather;
 use remove::{remove, trash_name};
 
@@ -42,6 +43,8 @@ pub enum How {
 pub enum Source {
     /// In the trash, under this name: it is moved.
     Trash(Vec<u8>, Trashed),
+    /// It was in the trash under this name, and is in the part by now.
+    Moved(Vec<u8>, Trashed),
     /// At another path, which looked like this: it is copied.
     Path(RelPath, Stamp),
 }
@@ -142,20 +145,25 @@ const SYNC_EACH_MAX: usize = 8;
 pub fn apply(share: &impl Disk, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Outcome)> {
     let ended = apply_all(share, index, jobs);
     for (job, outcome) in &ended {
-        // The next attempt has a part of its own; this one would stay.
-        let id = job.part().filter(|id| id.slot != 0);
-        if let (Some(id), false) = (id, matches!(outcome, Outcome::Done { .. })) {
-            remove_part(share, id);
+        if !matches!(outcome, Outcome::Done { .. }) {
+            drop_small_part(share, job);
         }
     }
     ended
+}
+
+/// The next attempt has a part of its own; this one would stay.
+fn drop_small_part(share: &impl Disk, job: &Job) {
+    if let Some(id) = job.part().filter(|id| id.slot != 0) {
+        remove_part(share, id);
+    }
 }
 
 fn apply_all<D: Disk>(share: &D, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Outcome)> {
     let mut ready = Vec::new();
     let mut ended = Vec::new();
     for job in jobs {
-        match gather(share, &job) {
+        match gather(share, &job, &|| true) {
             Ok(None) => {}
             Ok(Some(elsewhere)) => {
                 ended.push((job, Outcome::NotHere(elsewhere)));

@@ -115,8 +115,17 @@ impl<S: Store> Engine<S> {
                         Here::Nowhere => {}
                     }
                 }
+                let is_long_copy = is_long_copy(&job);
+                if is_long_copy && self.copies() >= COPIES_MAX {
+                    // Its turn comes; others need not wait for it.
+                    continue;
+                }
                 self.contents.extend(owned);
                 match content {
+                    _ if is_long_copy => {
+                        self.in_flight.insert(path, Stage::Copying(owned));
+                        self.actions.push(Action::Copy(Box::new(job)));
+                    }
                     Some((_, size)) if size > 0 && job.source.is_none() => {
                         self.in_flight.insert(path, Stage::Fetching(owned));
                         let job = Box::new(job);
@@ -189,14 +198,7 @@ impl<S: Store> Engine<S> {
             .as_ref()
             .is_some_and(|known| known.id == session);
         match result {
-            // The peer deleted it meanwhile; a version that was only replaced
-            // is whole and comes first, so that a busy file does arrive.
-            Ok(()) if !self.is_wanted(&job.path)? => {
-                self.actions.extend(job.part().map(Action::RemovePart));
-                self.finish(&job);
-                self.look_at_all_removals();
-            }
-            Ok(()) => self.hand_to_applier(job),
+            Ok(()) => self.take_complete(job)?,
             Err(missed) => {
                 self.finish(&job);
                 if !self.is_wanted(&job.path)? {
@@ -225,6 +227,46 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
+    fn copies(&self) -> usize {
+        let stages = self.in_flight.values();
+        stages
+            .filter(|stage| matches!(stage, Stage::Copying(_)))
+            .count()
+    }
+
+    pub(super) fn take_copied(&mut self, job: Job) -> Result<(), IndexError> {
+        if !matches!(self.in_flight.get(&job.path), Some(Stage::Copying(_))) {
+            return Ok(());
+        }
+        let Some(Source::Trash(name, trashed)) = job.source else {
+            // Nothing is left to be had from there.
+            return self.take_complete(Job {
+                source: None,
+                ..job
+            });
+        };
+        // Also if nobody wants it any more: from its path it comes back to the trash.
+        self.hand_to_applier(Job {
+            source: Some(Source::Moved(name, trashed)),
+            ..job
+        });
+        Ok(())
+    }
+
+    /// The part of a job is complete.
+    fn take_complete(&mut self, job: Job) -> Result<(), IndexError> {
+        // The peer deleted it meanwhile; a version that was only replaced is whole
+        // and comes first, so that a busy file does arrive.
+        if self.is_wanted(&job.path)? {
+            self.hand_to_applier(job);
+            return Ok(());
+        }
+        self.actions.extend(job.part().map(Action::RemovePart));
+        self.finish(&job);
+        self.look_at_all_removals();
+        Ok(())
+    }
+
     pub(super) fn is_wanted(&self, path: &RelPath) -> Result<bool, IndexError> {
         let want = self.store.want(path)?;
         Ok(want.is_some_and(|want| !want.is_deleted()))
@@ -248,10 +290,14 @@ impl<S: Store> Engine<S> {
             if let Some(id) = job.part() {
                 changes.push(Change::Forget { id });
             }
-            changes.push(Change::Ended {
-                path: job.path.clone(),
-            });
-            if let Some(Source::Trash(name, trashed)) = &job.source {
+            // What stands in the way may be what an earlier attempt, of which there is no
+            // record, has put there.
+            if !matches!(outcome, Outcome::Changed) {
+                changes.push(Change::Ended {
+                    path: job.path.clone(),
+                });
+            }
+            if let Some(Source::Trash(name, trashed) | Source::Moved(name, trashed)) = &job.source {
                 let name = name.clone();
                 changes.push(Change::Untrash { name: name.clone() });
                 if matches!(outcome, Outcome::NotHere(Elsewhere::Another)) {
@@ -370,7 +416,10 @@ impl<S: Store> Engine<S> {
     /// The path is free for something else. Answers how far it was.
     pub(super) fn finish(&mut self, job: &Job) -> Option<Stage> {
         let stage = self.in_flight.remove(&job.path);
-        if let Some(Stage::Fetching(Some(id)) | Stage::Applying(Some(id))) = &stage {
+        if let Some(
+            Stage::Fetching(Some(id)) | Stage::Copying(Some(id)) | Stage::Applying(Some(id)),
+        ) = &stage
+        {
             self.contents.remove(id);
         }
         self.cleaned = false;
@@ -443,6 +492,18 @@ const SOURCE_TRIES: u32 = 3;
 
 /// A folder that is not empty is told of when it was tried for about this long.
 const NOT_EMPTY_TOLD: Duration = Duration::from_secs(3);
+
+/// Copies under way at once, so that there is room for others.
+const COPIES_MAX: usize = IN_FLIGHT_MAX / 2;
+
+/// Above this copying or hashing would hold others up. In the simulator, which has no long files,
+/// all that is longer than some.
+const LONG_COPY_BYTES: u64 = if cfg!(test) { 4 } else { 4 * 1024 * 1024 };
+
+fn is_long_copy(job: &Job) -> bool {
+    let size = job.content().map_or(0, |(_, size)| size);
+    job.source.is_some() && size > LONG_COPY_BYTES
+}
 
 /// Whether a content is on this side.
 enum Here {

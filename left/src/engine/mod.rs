@@ -44,6 +44,7 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 
 enum Stage {
     Fetching(Option<ContentId>),
+    Copying(Option<ContentId>),
     Applying(Option<ContentId>),
     /// Whether the guard has counted it.
     Removing {
@@ -219,6 +220,7 @@ impl<S: Store> Engine<S> {
                 job,
                 result,
             } => self.take_fetched(session, *job, result),
+            Event::Copied(job) => self.take_copied(*job),
             Event::Applied(results) => self.take_applied(results),
             Event::Confirmed { ask, set } => self.confirm(ask, &set),
         }
@@ -337,7 +339,7 @@ impl<S: Store> Engine<S> {
                 }
                 false
             }
-            Stage::Applying(_) | Stage::Removing { .. } => true,
+            Stage::Copying(_) | Stage::Applying(_) | Stage::Removing { .. } => true,
         });
         if self.in_flight.is_empty() {
             self.actions.push(Action::RemoveSmallParts);

@@ -25,6 +25,7 @@
 //!   others: the next one succeeds without having written them. A sync of a
 //!   folder that fails changes nothing.
 //! - The kill of a process loses nothing that it had done.
+//! - Of holes nothing is told: they are data, and zeros.
 
 mod crash;
 mod data;

@@ -32,6 +32,8 @@ pub(crate) enum Op {
     Truncate(usize),
     /// As an editor saves: a new file over the old one.
     Save(usize, u64),
+    /// What is in the first goes into the second as well.
+    Copy(usize, usize),
     /// A file or link.
     Delete(usize),
     /// With all that is in it.
@@ -184,7 +186,8 @@ fn op(rng: &mut Rng) -> Op {
         0..5 => Op::Write(path, size(rng)),
         5..7 => Op::Append(path),
         7 => Op::Truncate(path),
-        8..12 => Op::Save(path, size(rng)),
+        8..10 => Op::Save(path, size(rng)),
+        10..12 => Op::Copy(path, other),
         12..15 => Op::Delete(path),
         15 => Op::DeleteTree(path),
         16..19 => Op::Rename(path, other),

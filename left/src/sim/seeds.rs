@@ -550,4 +550,24 @@ pub(super) mod once {
         ];
         holds(51445, &steps);
     }
+
+    /// What was put in place and not put on record stood in the way of the next attempt,
+    /// and was forgotten.
+    #[test]
+    fn crash_before_the_record_and_another_attempt_is_no_conflict() {
+        let steps = [
+            Full(B, 7077),
+            User(A, Write(7, 0), true),
+            Wait(142),
+            Scan(B),
+            Scan(A),
+            Deliver(B, 1),
+            Apply(B),
+            User(A, Save(7, 5), false),
+            Unlisted(B, 0),
+            Start(B),
+            Scan(B),
+        ];
+        holds(811557, &steps);
+    }
 }

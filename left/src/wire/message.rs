@@ -11,7 +11,7 @@ use crate::transfer::blocks::Geometry;
 use crate::version::{Dot, REPLICAS_MAX, ReplicaId, VersionVector};
 
 /// The first bytes of every connection; the last one is the protocol version.
-pub const PREFACE: [u8; 8] = *b"LEFTsyn\x03";
+pub const PREFACE: [u8; 8] = *b"LEFTsyn\x04";
 
 /// A longer message is refused before memory is taken for it.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -192,7 +192,7 @@ impl WireEntry {
                     .ok_or_else(|| lacks("content id"))?;
                 let size = self.size.ok_or_else(|| lacks("size"))?;
                 Geometry::of(size)
-                    .ok_or_else(|| lacks("size (files above 1 TiB are not synchronised)"))?;
+                    .ok_or_else(|| lacks("size (files above 16 TiB are not synchronised)"))?;
                 let (secs, nanos) = self.mtime.ok_or_else(|| lacks("mtime"))?;
                 if nanos >= 1_000_000_000 || (size == 0) != (id == ContentId::empty()) {
                     return Err(lacks("mtime or content id"));

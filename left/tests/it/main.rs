@@ -5,6 +5,7 @@ mod deletes;
 mod destination;
 mod fields;
 mod guards;
+mod holes;
 mod identity;
 mod idle;
 mod kinds;
