@@ -19,6 +19,12 @@ use left::share::Share;
 use left::status::{STATUS_FILE, Status};
 use left::version::ReplicaId;
 
+/// A heap that all threads share: what one gave back another one takes. With a
+/// heap for each thread, a daemon grows by what its scanner needs after its engine
+/// needed as much.
+#[global_allocator]
+static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
