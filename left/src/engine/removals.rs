@@ -20,6 +20,8 @@ const EXAMPLES_MAX: usize = 5;
 pub(super) enum Inside {
     /// Nothing.
     Nothing,
+    /// Only what the applier was told to remove already.
+    Leaving,
     /// Only what is to go as well.
     OnItsWay,
     /// Something that stays.
@@ -57,9 +59,15 @@ impl<S: Store> Engine<S> {
     /// What is wanted to be removed, or what it means, changed. With many that are
     /// held back this is costly, so it is not said of every change.
     pub(super) fn look_at_all_removals(&mut self) {
+        self.go_on_with_removals();
+        self.guard.is_stale = true;
+    }
+
+    /// Some were followed, and others may be next. For the guard that is nothing
+    /// new: what it counts as wanted is now counted as removed.
+    pub(super) fn go_on_with_removals(&mut self) {
         self.removal_cursor = None;
         self.removals_at_end = false;
-        self.guard.is_stale = true;
     }
 
     fn removals_pass(&mut self) -> Result<(), IndexError> {
@@ -123,7 +131,8 @@ impl<S: Store> Engine<S> {
         }
         if known.entry.body == Body::Dir {
             match self.inside(&path)? {
-                Inside::Nothing => {}
+                // Jobs are done in the order in which they are given.
+                Inside::Nothing | Inside::Leaving => {}
                 Inside::OnItsWay => return Ok(()),
                 Inside::Stays => return self.revive(changes, path, known),
             }
@@ -158,6 +167,12 @@ impl<S: Store> Engine<S> {
                     return Ok(found);
                 }
                 if record.entry.is_deleted() {
+                    continue;
+                }
+                if matches!(self.in_flight.get(path), Some(Stage::Removing { .. })) {
+                    if found == Inside::Nothing {
+                        found = Inside::Leaving;
+                    }
                     continue;
                 }
                 if !self.is_to_go(path, &record.entry)? {
