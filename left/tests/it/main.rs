@@ -5,6 +5,7 @@ mod identity;
 mod idle;
 mod measure;
 mod modify;
+mod names;
 mod pair;
 mod refusals;
 mod resume;
