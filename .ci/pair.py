@@ -64,13 +64,16 @@ class Side:
         except ValueError:
             return {}
 
-    def is_in_sync(self, entries, wanted):
+    def is_in_sync(self, entries):
         status = self.status()
         return (status.get("pid") == self.child.pid and status.get("state") == "synchronization"
-                and status["wanted"] <= wanted and status["entries"] >= entries)
+                and status["wanted"] == 0 and status["entries"] >= entries)
 
-    def confirm(self, held):
-        subprocess.run([self.program, "confirm", "--share", self.share, held], check=True, stdout=subprocess.DEVNULL)
+    def confirm(self):
+        """Says that what is held back is meant. The set grows while the peer is removing."""
+        held = self.status().get("held")
+        if held:
+            subprocess.run([self.program, "confirm", "--share", self.share, held["set"]], capture_output=True)
 
     def state_since(self, began, word):
         """Seconds from a start until the state was this one."""
@@ -124,10 +127,9 @@ class Pair:
                 sys.exit(f"waited in vain: {[side.status() for side in self.sides]}")
             time.sleep(0.05)
 
-    def wait_in_sync(self, entries, wanted=0):
-        """Waits until both say that they have as many entries, and nothing to do but
-        what is held back."""
-        self.wait(lambda: all(side.is_in_sync(entries, wanted) for side in self.sides))
+    def wait_in_sync(self, entries):
+        """Waits until both say that they have as many entries, and nothing to do."""
+        self.wait(lambda: all(side.is_in_sync(entries) for side in self.sides))
 
     def wire(self):
         """Each end of each connection between the two, and what it has sent:

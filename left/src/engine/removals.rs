@@ -284,7 +284,7 @@ impl<S: Store> Engine<S> {
         let mut hasher = blake3::Hasher::new();
         let mut set = Vec::new();
         let mut examples = Vec::new();
-        let (mut folders, mut others, mut renamed) = (0, 0, 0);
+        let (mut folders, mut others) = (0, 0);
         let mut cursor = None;
         loop {
             let page = self.store.removals_before(cursor.as_ref(), PAGE_WANTS)?;
@@ -301,7 +301,6 @@ impl<S: Store> Engine<S> {
                     continue;
                 }
                 if self.is_renamed(path, &known.entry)? {
-                    renamed += 1;
                     continue;
                 }
                 match known.entry.body {
@@ -323,9 +322,10 @@ impl<S: Store> Engine<S> {
                 None => break,
             }
         }
-        // The folders of a tree that was renamed go with what was in them.
-        let count = match (others, renamed) {
-            (0, 1..) => 0,
+        // Nothing is lost with folders: one goes only when it is empty. Those of a
+        // tree that was renamed are left when all that was in them has moved.
+        let count = match others {
+            0 => 0,
             _ => folders + others,
         };
         let held = (count > 0).then(|| Held {
