@@ -104,6 +104,10 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         let began = self.share.thread_time();
         let look = self.read(path, now);
         self.occupied += self.share.thread_time().saturating_sub(began);
+        if stat.links > 1 && record.is_some_and(|known| was_written_in_place(known, &now, &look)) {
+            // Its other names make no event, and nothing says which they are.
+            self.again.everything = true;
+        }
         look
     }
 
@@ -156,7 +160,10 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         })();
         match read {
             Ok(Some((id, list, stat, began))) => {
-                self.restless.remove(path);
+                // One from the future would have to prove at each look that it rests.
+                if last_change(&listed) <= began {
+                    self.restless.remove(path);
+                }
                 self.reporter.solved(path.as_bytes());
                 if let Some(list) = list {
                     self.lists.keep(id, list);
@@ -188,10 +195,8 @@ impl<D: Disk, S: Store> Scanner<D, S> {
 
     /// Whether nobody seems to be writing the file right now.
     fn rests(&mut self, path: &RelPath, now: &Stamp) -> bool {
-        let changed = now.ctime.max(now.mtime);
-        let changed = UNIX_EPOCH + Duration::new(changed.secs.max(0) as u64, changed.nanos);
         // A time in the future says nothing.
-        let age = self.share.wall().duration_since(changed);
+        let age = self.share.wall().duration_since(last_change(now));
         let is_older_than = |quiet| age.as_ref().is_ok_and(|age| *age >= quiet);
         if self.is_quiet {
             // A stamp as young as the clock's step would not be trusted, and
@@ -232,6 +237,18 @@ pub(super) enum Look {
     Unknown,
 }
 
+/// Whether the file that was known is there still, with another content.
+fn was_written_in_place(known: &Record, now: &Stamp, look: &Look) -> bool {
+    let Look::Differs(Seen::Present { body, .. }) = look else {
+        return false;
+    };
+    let is_another = match (&known.entry.body, body) {
+        (Body::File { id: had, .. }, Body::File { id, .. }) => had != id,
+        _ => false,
+    };
+    is_another && known.stamp.is_some_and(|stamp| stamp.ino == now.ino)
+}
+
 fn present(body: Body, stat: &Stat, stamp: Stamp) -> Seen {
     let mode = if stat.is_link() {
         0
@@ -251,6 +268,11 @@ fn is_older_than_step(stat: &Stat, began: SystemTime) -> bool {
     };
     let changed = UNIX_EPOCH + Duration::new(ctime.secs.max(0) as u64, ctime.nanos);
     makes(Bug::TrustsYoungStamps) || began.duration_since(changed).is_ok_and(|age| age > step)
+}
+
+fn last_change(stamp: &Stamp) -> SystemTime {
+    let changed = stamp.ctime.max(stamp.mtime);
+    UNIX_EPOCH + Duration::new(changed.secs.max(0) as u64, changed.nanos)
 }
 
 fn is_in_the_future(stamp: &Stamp, now: SystemTime) -> bool {
