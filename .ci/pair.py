@@ -100,6 +100,8 @@ class Pair:
     def __init__(self, asked):
         if not asked.program.exists():
             sys.exit(f"{asked.program} is not built: {BUILD}")
+        # So that everything is removed then as well.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("it was told to end"))
         self.folder = Path(tempfile.mkdtemp(prefix="left-pair-", dir=asked.dir))
         self.a, self.b = (Side(asked.program.resolve(), self.folder, name) for name in "ab")
         self.a.peer, self.b.peer = self.b, self.a
