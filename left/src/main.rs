@@ -1,7 +1,7 @@
 //! The program: reads the command line, runs a daemon or asks about one.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -18,6 +18,12 @@ use left::session::random;
 use left::share::Share;
 use left::status::{STATUS_FILE, Status};
 use left::version::ReplicaId;
+
+/// A heap that all threads share: what one gave back another one takes. With a
+/// heap for each thread, a daemon grows by what its scanner needs after its engine
+/// needed as much.
+#[global_allocator]
+static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -195,11 +201,13 @@ fn told(answer: Result<Answer, String>, json: bool) -> ExitCode {
 }
 
 fn conflicts(args: &StatusArgs) -> ExitCode {
-    let mut found = Vec::new();
-    if let Err(error) = find_copies(&args.share, &mut Vec::new(), &mut found) {
-        let shown = shown(args.share.as_os_str().as_encoded_bytes());
-        return complain(&format!("cannot look through {shown}: {error}"), 1);
-    }
+    let mut found = match find_copies(&args.share) {
+        Ok(found) => found,
+        Err(error) => {
+            let shown = shown(args.share.as_os_str().as_encoded_bytes());
+            return complain(&format!("cannot look through {shown}: {error}"), 1);
+        }
+    };
     found.sort();
     if args.json {
         let all: Vec<_> = found
@@ -220,37 +228,34 @@ fn conflicts(args: &StatusArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Each conflict copy below a folder, with the path that it is a copy of.
-fn find_copies(
-    folder: &Path,
-    above: &mut Vec<u8>,
-    found: &mut Vec<(Vec<u8>, Vec<u8>)>,
-) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().as_encoded_bytes().to_vec();
-        if above.is_empty() && name == STATE_DIR.as_bytes() {
-            continue;
+/// Each conflict copy in a share, with the path that it is a copy of.
+fn find_copies(share: &Path) -> std::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut found = Vec::new();
+    // By their names and not one in the other, as a deep tree has more folders than a
+    // process may have open.
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(share.join(&folder))? {
+            let entry = entry?;
+            let path = folder.join(entry.file_name());
+            if path == Path::new(STATE_DIR) {
+                continue;
+            }
+            if let Some(original) = copied_name(entry.file_name().as_encoded_bytes()) {
+                let mut of = folder.as_os_str().as_encoded_bytes().to_vec();
+                if !of.is_empty() {
+                    of.push(b'/');
+                }
+                of.extend(original);
+                found.push((of, path.as_os_str().as_encoded_bytes().to_vec()));
+            }
+            // Not through a link.
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            }
         }
-        let inside = above.len();
-        if inside > 0 {
-            above.push(b'/');
-        }
-        if let Some(original) = copied_name(&name) {
-            let folder = above.clone();
-            found.push((
-                [&folder[..], &original].concat(),
-                [&folder[..], &name].concat(),
-            ));
-        }
-        // Not through a link.
-        if entry.file_type()?.is_dir() {
-            above.extend_from_slice(&name);
-            find_copies(&entry.path(), above, found)?;
-        }
-        above.truncate(inside);
     }
-    Ok(())
+    Ok(found)
 }
 
 fn read_status(share: &Path) -> std::io::Result<Status> {

@@ -218,14 +218,18 @@ fn apply_all<D: Disk>(share: &D, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job
         return ended;
     }
     let mut folders: HashMap<Option<RelPath>, D::Dir> = HashMap::new();
-    let mut placed = Vec::new();
-    for (job, part) in ready {
+    let mut place_one = |(job, part): (Job, Option<D::File>)| {
         let outcome = match perform(share, index, &mut folders, &job, part.as_ref(), now) {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed(error),
         };
-        placed.push((job, outcome));
-    }
+        (job, outcome)
+    };
+    // Folders that are to go may hold what is to go before them.
+    let (emptied, ready): (Vec<_>, Vec<_>) = ready
+        .into_iter()
+        .partition(|(job, _)| job.how == How::Remove && !is_trashed(job));
+    let mut placed: Vec<_> = ready.into_iter().map(&mut place_one).collect();
     // Names are durable before the index says so. What is in the trash first, so
     // that it is somewhere at every moment.
     if placed
@@ -236,12 +240,14 @@ fn apply_all<D: Disk>(share: &D, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job
         let text = error.to_string();
         return ended
             .into_iter()
-            .chain(placed.into_iter().map(|(job, _)| {
-                let why = io::Error::other(text.clone());
-                (job, Outcome::Failed(why))
-            }))
+            .chain(
+                (placed.into_iter().map(|(job, _)| job))
+                    .chain(emptied.into_iter().map(|(job, _)| job))
+                    .map(|job| (job, Outcome::Failed(io::Error::other(text.clone())))),
+            )
             .collect();
     }
+    placed.extend(emptied.into_iter().map(&mut place_one));
     let unsynced: Vec<&Option<RelPath>> = folders
         .iter()
         .filter(|(_, folder)| folder.sync().is_err())

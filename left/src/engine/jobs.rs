@@ -38,17 +38,20 @@ impl<S: Store> Engine<S> {
         };
         let index = self.store.clone();
         let mut changes = Vec::new();
-        'pages: while !self.at_end && self.in_flight.len() < IN_FLIGHT_MAX {
-            let page = index.wants_after(self.cursor.as_ref(), PAGE_WANTS)?;
+        self.wants.begin_again(self.now, self.in_flight.is_empty());
+        let (mut looked_at, before) = (0, self.in_flight.len());
+        'pages: while !self.wants.at_end && self.in_flight.len() < IN_FLIGHT_MAX {
+            let page = index.wants_after(self.wants.cursor.as_ref(), PAGE_WANTS)?;
             if page.is_empty() {
-                self.at_end = true;
+                self.wants.at_end = true;
                 break;
             }
             for (path, theirs) in page {
                 if self.in_flight.len() >= IN_FLIGHT_MAX {
                     break 'pages;
                 }
-                self.cursor = Some(path.clone());
+                looked_at += 1;
+                self.wants.cursor = Some(path.clone());
                 if self.in_flight.contains_key(&path) || self.delayed.contains_key(&path) {
                     continue;
                 }
@@ -80,7 +83,7 @@ impl<S: Store> Engine<S> {
                 {
                     match self.inside(&path)? {
                         Inside::Nothing => {}
-                        Inside::OnItsWay => continue,
+                        Inside::Leaving | Inside::OnItsWay => continue,
                         Inside::Stays => {
                             if let Some(known) = known {
                                 self.revive(&mut changes, path, known)?;
@@ -136,6 +139,7 @@ impl<S: Store> Engine<S> {
                 }
             }
         }
+        self.wants.count(looked_at, self.in_flight.len() - before);
         self.unlisted |= self.revived;
         index.commit(&changes)
     }
@@ -276,10 +280,14 @@ impl<S: Store> Engine<S> {
         let index = self.store.clone();
         let mut changes = Vec::new();
         let mut completed = Vec::new();
-        let mut removals = false;
+        let (mut removals, mut removed) = (false, false);
         for (job, outcome) in results {
+            removed |= matches!(outcome, Outcome::Removed(_));
             // It may have become one that is to go while its job was under way.
-            removals |= job.how == How::Remove || !self.is_wanted(&job.path)?;
+            removals |= match job.how {
+                How::Remove => !matches!(outcome, Outcome::Removed(_)),
+                _ => !self.is_wanted(&job.path)?,
+            };
             let stage = self.finish(&job);
             if matches!(stage, Some(Stage::Removing { counts: true }))
                 && !matches!(outcome, Outcome::Removed(_))
@@ -409,6 +417,8 @@ impl<S: Store> Engine<S> {
         self.look_at_all_wants();
         if removals {
             self.look_at_all_removals();
+        } else if removed {
+            self.go_on_with_removals();
         }
         Ok(())
     }
@@ -416,6 +426,7 @@ impl<S: Store> Engine<S> {
     /// The path is free for something else. Answers how far it was.
     pub(super) fn finish(&mut self, job: &Job) -> Option<Stage> {
         let stage = self.in_flight.remove(&job.path);
+        self.wants.count_job();
         if let Some(
             Stage::Fetching(Some(id)) | Stage::Copying(Some(id)) | Stage::Applying(Some(id)),
         ) = &stage
@@ -457,7 +468,13 @@ impl<S: Store> Engine<S> {
 
     /// When the next step is due though nothing happens.
     pub fn wakes_at(&self) -> Option<std::time::Instant> {
-        self.delayed.values().map(|delay| delay.until).min()
+        let retries = self.delayed.values().map(|delay| delay.until);
+        // With nothing on its way it would have begun.
+        let walk = self.wants.wakes_at().filter(|_| {
+            let receives = self.session.as_ref().is_some_and(|known| known.receives);
+            receives && self.scanned && !self.in_flight.is_empty()
+        });
+        retries.chain(walk).min()
     }
 
     pub(super) fn wake_delayed(&mut self) {
@@ -479,8 +496,7 @@ impl<S: Store> Engine<S> {
     }
 
     pub(super) fn look_at_all_wants(&mut self) {
-        self.cursor = None;
-        self.at_end = false;
+        self.wants.ask_again();
     }
 }
 

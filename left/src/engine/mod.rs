@@ -13,6 +13,7 @@ mod jobs;
 mod listing;
 mod observe;
 mod removals;
+mod walk;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::entry::ContentId;
 use crate::index::{Change, Heard, IndexError, Store};
 use crate::path::RelPath;
 use crate::wire::message::{Have, Message};
+use walk::Walk;
 
 /// Jobs on their way at once. The queues behind are longer than this, so the
 /// engine never waits on them.
@@ -87,9 +89,7 @@ pub struct Engine<S> {
     contents: HashSet<ContentId>,
     last_slot: u32,
     delayed: HashMap<RelPath, Delay>,
-    /// Wants up to here were looked at.
-    cursor: Option<RelPath>,
-    at_end: bool,
+    wants: Walk,
     /// Removals from here on were looked at.
     removal_cursor: Option<RelPath>,
     removals_at_end: bool,
@@ -126,8 +126,7 @@ impl<S: Store> Engine<S> {
             contents: HashSet::new(),
             last_slot: 0,
             delayed: HashMap::new(),
-            cursor: None,
-            at_end: false,
+            wants: Walk::new(now),
             removal_cursor: None,
             removals_at_end: false,
             guard: Guard::default(),
@@ -412,7 +411,7 @@ impl<S: Store> Engine<S> {
             self.told = doing;
             self.tell(News::Doing(doing));
         }
-        let at_end = self.at_end && self.removals_at_end;
+        let at_end = self.wants.is_over() && self.removals_at_end;
         let idle = exchanged && !busy && at_end && self.delayed.is_empty();
         if idle && !self.cleaned {
             let (_, wants) = self.store.counts()?;

@@ -21,6 +21,8 @@ const EXAMPLES_MAX: usize = 5;
 pub(super) enum Inside {
     /// Nothing.
     Nothing,
+    /// Only what the applier was told to remove already.
+    Leaving,
     /// Only what is to go as well.
     OnItsWay,
     /// Something that stays.
@@ -58,9 +60,15 @@ impl<S: Store> Engine<S> {
     /// What is wanted to be removed, or what it means, changed. With many that are
     /// held back this is costly, so it is not said of every change.
     pub(super) fn look_at_all_removals(&mut self) {
+        self.go_on_with_removals();
+        self.guard.is_stale = true;
+    }
+
+    /// Some were followed, and others may be next. For the guard that is nothing
+    /// new: what it counts as wanted is now counted as removed.
+    pub(super) fn go_on_with_removals(&mut self) {
         self.removal_cursor = None;
         self.removals_at_end = false;
-        self.guard.is_stale = true;
     }
 
     fn removals_pass(&mut self) -> Result<(), IndexError> {
@@ -124,7 +132,8 @@ impl<S: Store> Engine<S> {
         }
         if known.entry.body == Body::Dir {
             match self.inside(&path)? {
-                Inside::Nothing => {}
+                // Jobs are done in the order in which they are given.
+                Inside::Nothing | Inside::Leaving => {}
                 Inside::OnItsWay => return Ok(()),
                 Inside::Stays => return self.revive(changes, path, known),
             }
@@ -159,6 +168,12 @@ impl<S: Store> Engine<S> {
                     return Ok(found);
                 }
                 if record.entry.is_deleted() {
+                    continue;
+                }
+                if matches!(self.in_flight.get(path), Some(Stage::Removing { .. })) {
+                    if found == Inside::Nothing {
+                        found = Inside::Leaving;
+                    }
                     continue;
                 }
                 if !self.is_to_go(path, &record.entry)? {
@@ -266,7 +281,7 @@ impl<S: Store> Engine<S> {
         let mut hasher = blake3::Hasher::new();
         let mut set = Vec::new();
         let mut examples = Vec::new();
-        let (mut folders, mut others, mut renamed) = (0, 0, 0);
+        let (mut folders, mut others) = (0, 0);
         let mut cursor = None;
         loop {
             let page = self.store.removals_before(cursor.as_ref(), PAGE_WANTS)?;
@@ -283,7 +298,6 @@ impl<S: Store> Engine<S> {
                     continue;
                 }
                 if self.is_renamed(path, &known.entry)? {
-                    renamed += 1;
                     continue;
                 }
                 match known.entry.body {
@@ -305,9 +319,10 @@ impl<S: Store> Engine<S> {
                 None => break,
             }
         }
-        // The folders of a tree that was renamed go with what was in them.
-        let count = match (others, renamed) {
-            (0, 1..) => 0,
+        // Nothing is lost with folders: one goes only when it is empty. Those of a
+        // tree that was renamed are left when all that was in them has moved.
+        let count = match others {
+            0 => 0,
             _ => folders + others,
         };
         let held = (count > 0).then(|| Held {

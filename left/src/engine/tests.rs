@@ -271,3 +271,47 @@ fn removals_that_are_tried_again_are_not_counted_again() {
         now = place.engine.wakes_at().unwrap();
     }
 }
+
+#[test]
+fn a_deep_tree_goes_at_once_and_its_folders_alone_are_not_held_back() {
+    const LEVELS: u64 = 150;
+    let mut place = place();
+    let below =
+        |n: u64| RelPath::parse("d/".repeat(n as usize + 1).trim_end_matches('/').as_bytes());
+    let folder = |n: u64, b: u64, body: Body| Entry {
+        body,
+        mode: 0o755,
+        ..file("", n + 1, b)
+    };
+    let puts: Vec<_> = (0..LEVELS)
+        .map(|n| Change::Put {
+            path: below(n).unwrap(),
+            entry: folder(n, 0, Body::Dir),
+            stamp: None,
+        })
+        .collect();
+    place.index.commit(&puts).unwrap();
+    let entries = (0..LEVELS)
+        .map(|n| WireEntry::seal(&below(n).unwrap(), &folder(n, 1, Body::Deleted)))
+        .collect();
+    let listing = Event::Message {
+        session: 1,
+        message: Message::Listing {
+            upto: LEVELS,
+            complete: true,
+            entries,
+        },
+    };
+    let mut events = session(HAVE);
+    events.extend([Event::Scanned, listing]);
+    let mut removed = Vec::new();
+    for action in place.engine.step(Instant::now(), events).unwrap() {
+        match action {
+            Action::Apply(job) => removed.push(job.path),
+            Action::Tell(News::Held(held)) => panic!("{held:?}"),
+            _ => {}
+        }
+    }
+    let expected: Vec<_> = (0..LEVELS).rev().map(|n| below(n).unwrap()).collect();
+    assert_eq!(removed, expected, "what is in a folder before the folder");
+}

@@ -32,9 +32,12 @@ impl Cursor {
         index: &impl Store,
     ) -> Result<Option<&(RelPath, Record)>, IndexError> {
         if self.page.is_empty() && !self.at_end {
-            self.page = index
-                .records_after(self.last.as_ref(), PAGE_RECORDS)?
-                .into();
+            // Below most paths that are asked for one by one there is nothing.
+            let count = match self.top.is_some() && self.last == self.top {
+                true => 1,
+                false => PAGE_RECORDS,
+            };
+            self.page = index.records_after(self.last.as_ref(), count)?.into();
             if let Some((path, _)) = self.page.back() {
                 self.last = Some(path.clone());
             }

@@ -11,6 +11,7 @@ mod idle;
 mod kinds;
 mod measure;
 mod modify;
+mod names;
 mod pair;
 mod refusals;
 mod resume;
