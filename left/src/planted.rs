@@ -31,6 +31,12 @@ pub(crate) enum Bug {
     ForgetsBegun,
     /// An index that is older than what the peer heard of it goes on counting.
     ReusesCounters,
+    /// Two shares are joined without a question, whatever differs.
+    JoinsUnasked,
+    /// Tombstones and versions that a former peer knew outlive its being forgotten.
+    RemembersTheForgotten,
+    /// Each side names the share by itself.
+    NamesTheShareAlone,
 }
 
 #[cfg(test)]

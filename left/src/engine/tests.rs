@@ -21,6 +21,7 @@ const HAVE: Have = Have {
     epoch: 0,
     run: 0,
     upto: 0,
+    joined: false,
 };
 
 fn place() -> Place {
@@ -74,7 +75,7 @@ fn a_peer_that_comes_back_after_another_one_lists_everything_again() {
     };
     place.index.commit(&[Change::Heard(first)]).unwrap();
     // Another one drops what was wanted of the first.
-    place.engine.session_up(1, (5, 6, 1), HAVE).unwrap();
+    place.engine.session_up(1, (5, 6, 1), None, HAVE).unwrap();
     assert_ne!(place.index.heard().unwrap(), first);
 }
 
@@ -94,7 +95,7 @@ fn crash_ack_lost_then_edit_is_no_conflict() {
     };
     // The process was killed after the new content had its name.
     place.index.commit(&[put, want]).unwrap();
-    place.engine.session_up(1, (5, 6, 1), HAVE).unwrap();
+    place.engine.session_up(1, (5, 6, 1), None, HAVE).unwrap();
     // Another epoch of the peer dropped the want.
     place
         .index
@@ -131,6 +132,7 @@ fn have(run: u64, upto: u64) -> Have {
         epoch: 1,
         run,
         upto,
+        joined: true,
     }
 }
 
@@ -147,6 +149,7 @@ fn session(have: Have) -> Vec<Event> {
         peer_replica: 2,
         peer_epoch: 3,
         peer_run: 4,
+        peer_share: None,
         have,
     }]
 }
@@ -251,14 +254,21 @@ fn removals_that_are_tried_again_are_not_counted_again() {
         peer_replica: 2,
         peer_epoch: 3,
         peer_run: 4,
+        peer_share: None,
         have: HAVE,
     };
     let first = Event::Message {
         session: 1,
         message: listing,
     };
+    let agreed = Event::Message {
+        session: 1,
+        message: Message::Join {
+            stand: Stand::Agrees,
+        },
+    };
     let mut now = Instant::now();
-    let mut events = vec![Event::Scanned, up, first];
+    let mut events = vec![Event::Scanned, up, first, agreed];
     for attempt in 0..20 {
         let mut refused = Vec::new();
         for action in place.engine.step(now, std::mem::take(&mut events)).unwrap() {

@@ -81,6 +81,7 @@ fn identity_survives_reopening() {
         run: 6,
         upto: 5,
         partial: true,
+        joined: true,
     };
     index.commit(&[Change::Heard(heard)]).unwrap();
     assert_eq!(index.heard().unwrap(), heard);
@@ -325,6 +326,7 @@ fn guard_state_copied_is_noticed_and_gets_a_new_id() {
         run: 5,
         upto: 6,
         partial: false,
+        joined: true,
     };
     let want = Change::Want {
         path: path("w"),

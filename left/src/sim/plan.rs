@@ -92,6 +92,16 @@ pub(crate) enum Step {
     RollBack(At),
     /// There is room again, and nothing fails any more.
     Room(At),
+    /// From now on people are asked where more than so many common names differ.
+    AskAbove(u64),
+    /// Nobody does anything more before somebody is asked.
+    Still,
+    /// Who is asked whether two shares are to be joined says so.
+    Join(At),
+    /// Somebody has a side forget its peer.
+    Forget(At),
+    /// Somebody deletes the index of a side that has nothing to do.
+    LoseIndex(At),
 }
 
 /// What can happen in a run.
@@ -105,6 +115,8 @@ pub(crate) struct Kind {
     pub(crate) faults: bool,
     /// Disks are put back to what they were.
     pub(crate) rollbacks: bool,
+    /// Both sides have something before they meet, and forget each other.
+    pub(crate) joins: bool,
     /// Steps in all.
     pub(crate) steps: usize,
 }
@@ -117,6 +129,7 @@ impl Kind {
             crashes: rng.chance(1, 2),
             faults: rng.chance(1, 4),
             rollbacks: rng.chance(1, 4),
+            joins: rng.chance(1, 3),
             steps: 10 + rng.below(110) as usize,
         }
     }
@@ -124,7 +137,15 @@ impl Kind {
 
 /// The steps of a seed.
 pub(crate) fn plan(rng: &mut Rng, kind: Kind) -> Vec<Step> {
-    (0..kind.steps).map(|_| step(rng, kind)).collect()
+    let mut steps = Vec::new();
+    if kind.joins {
+        steps.push(Step::AskAbove(rng.below(3)));
+        let before = 2 + rng.below(12);
+        steps.extend((0..before).map(|_| Step::User(*rng.pick(&At::BOTH), op(rng), true)));
+        steps.push(Step::Still);
+    }
+    steps.extend((0..kind.steps).map(|_| step(rng, kind)));
+    steps
 }
 
 fn step(rng: &mut Rng, kind: Kind) -> Step {
@@ -134,6 +155,13 @@ fn step(rng: &mut Rng, kind: Kind) -> Step {
             0 => Step::Full(at, rng.below(8192)),
             1 => Step::Unlisted(at, rng.below(6)),
             _ => Step::Unread(at, rng.below(12)),
+        };
+    }
+    if kind.joins && rng.chance(1, 16) {
+        return match rng.below(5) {
+            0..2 => Step::Join(at),
+            2..4 => Step::Forget(at),
+            _ => Step::LoseIndex(at),
         };
     }
     match rng.below(100) {

@@ -6,7 +6,7 @@ use super::run::{Run, Violation};
 use crate::planted::{Bug, with};
 
 /// All mistakes that are made on purpose.
-const BUGS: [Bug; 13] = [
+const BUGS: [Bug; 16] = [
     Bug::AdoptsNoVector,
     Bug::UnlistedIsEmpty,
     Bug::UnreadableIsGone,
@@ -20,6 +20,9 @@ const BUGS: [Bug; 13] = [
     Bug::ForgetsLosers,
     Bug::ForgetsBegun,
     Bug::ReusesCounters,
+    Bug::JoinsUnasked,
+    Bug::RemembersTheForgotten,
+    Bug::NamesTheShareAlone,
 ];
 
 /// Seeds of every test run; `LEFT_SIM_SEEDS=from..to` runs others.
