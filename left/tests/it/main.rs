@@ -3,6 +3,7 @@
 mod deletes;
 mod identity;
 mod idle;
+mod join;
 mod measure;
 mod modify;
 mod pair;
