@@ -37,6 +37,8 @@ pub(crate) enum Bug {
     RemembersTheForgotten,
     /// Each side names the share by itself.
     NamesTheShareAlone,
+    /// What a person said to one side is not told to the other.
+    KeepsTheWord,
 }
 
 #[cfg(test)]

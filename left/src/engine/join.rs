@@ -31,7 +31,9 @@ impl<S: Store> Engine<S> {
     /// write it down.
     pub(super) fn say_joined(&mut self) {
         let session = self.joined().filter(|known| !known.peer_knows);
-        if let Some(session) = session.map(|known| known.id) {
+        if let Some(session) = session.map(|known| known.id)
+            && !makes(Bug::KeepsTheWord)
+        {
             let stand = Stand::Joins;
             let message = Message::Join { stand };
             self.actions.push(Action::Say { session, message });
@@ -62,7 +64,7 @@ impl<S: Store> Engine<S> {
         let (ours, counts) = match session.our_stand {
             Some(ours) => (ours, None),
             // Who has nothing need not hear all of it first.
-            None if !session.heard_all && self.store.live()? > 0 => return Ok(()),
+            None if !session.heard_once && self.store.live()? > 0 => return Ok(()),
             None => {
                 let counts = self.count()?;
                 let asks = counts.differ > self.differ_max && !makes(Bug::JoinsUnasked);

@@ -143,6 +143,7 @@ impl<S: Store> Engine<S> {
         // Those that waited for the rest of the listing can be judged now.
         removals |= complete && !session.heard_all;
         session.heard_all = complete;
+        session.heard_once |= complete;
         changes.push(Change::Heard(session.heard));
         let acknowledged_upto = session.acknowledged_upto;
         let session = session.id;

@@ -70,6 +70,8 @@ struct Session {
     peer_run: u64,
     /// The peer's listing is read to its end.
     heard_all: bool,
+    /// It was once, and may have gone on since then.
+    heard_once: bool,
     listed_upto: u64,
     acknowledged_upto: u64,
     told_all: bool,
@@ -291,6 +293,7 @@ impl<S: Store> Engine<S> {
             their_stand: None,
             peer_run,
             heard_all: false,
+            heard_once: false,
             listed_upto: acknowledged_upto,
             acknowledged_upto,
             told_all: false,

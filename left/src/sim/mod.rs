@@ -57,6 +57,7 @@ mod coverage;
 mod crash_tests;
 mod edit_tests;
 mod fault_tests;
+mod join_tests;
 mod planted_tests;
 mod seeds;
 mod tests;

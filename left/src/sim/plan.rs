@@ -104,6 +104,21 @@ pub(crate) enum Step {
     LoseIndex(At),
 }
 
+impl Step {
+    /// Whether people do it, or it hides something from a program.
+    pub(crate) fn is_of_people(self) -> bool {
+        match self {
+            Step::User(..) | Step::Intrude(..) | Step::RollBack(_) => true,
+            Step::Full(..) | Step::Unlisted(..) | Step::Unread(..) => true,
+            Step::AskAbove(_) | Step::Join(_) | Step::Forget(_) | Step::LoseIndex(_) => true,
+            Step::Scan(_) | Step::Deliver(..) | Step::Fetch(..) | Step::Apply(_) => false,
+            Step::Kill(..) | Step::PowerCut(..) | Step::Start(_) => false,
+            Step::Cut | Step::Connect | Step::Wait(_) => false,
+            Step::Snapshot(_) | Step::Room(_) | Step::Still => false,
+        }
+    }
+}
+
 /// What can happen in a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
@@ -143,6 +158,9 @@ pub(crate) fn plan(rng: &mut Rng, kind: Kind) -> Vec<Step> {
         let before = 2 + rng.below(12);
         steps.extend((0..before).map(|_| Step::User(*rng.pick(&At::BOTH), op(rng), true)));
         steps.push(Step::Still);
+        // For a while only the programs do something.
+        let all = (0..rng.below(60)).map(|_| step(rng, kind));
+        steps.extend(all.filter(|step| !step.is_of_people()));
     }
     steps.extend((0..kind.steps).map(|_| step(rng, kind)));
     steps

@@ -6,7 +6,7 @@ use super::run::{Ended, Run, Violation};
 use crate::planted::{Bug, with};
 
 /// All mistakes that are made on purpose.
-const BUGS: [Bug; 16] = [
+const BUGS: [Bug; 17] = [
     Bug::AdoptsNoVector,
     Bug::UnlistedIsEmpty,
     Bug::UnreadableIsGone,
@@ -23,6 +23,7 @@ const BUGS: [Bug; 16] = [
     Bug::JoinsUnasked,
     Bug::RemembersTheForgotten,
     Bug::NamesTheShareAlone,
+    Bug::KeepsTheWord,
 ];
 
 /// Seeds of every test run; `LEFT_SIM_SEEDS=from..to` runs others.

@@ -9,7 +9,7 @@ use crate::pairing::ShareId;
 use crate::path::STATE_DIR;
 use crate::sim::open_index;
 use crate::sim::people::files;
-use crate::sim::plan::{At, Step};
+use crate::sim::plan::At;
 use crate::sim::side::Process;
 use crate::version::ReplicaId;
 
@@ -34,22 +34,6 @@ impl Run {
             done.map_err(|error| Violation(error.to_string()))?;
         }
         Ok(())
-    }
-
-    /// Whether a step is none of people, and hides nothing from a process.
-    pub(super) fn is_harmless(&self, step: Step) -> bool {
-        !matches!(
-            step,
-            Step::User(..)
-                | Step::Intrude(..)
-                | Step::RollBack(_)
-                | Step::Forget(_)
-                | Step::LoseIndex(_)
-                | Step::AskAbove(_)
-                | Step::Full(..)
-                | Step::Unlisted(..)
-                | Step::Unread(..)
-        )
     }
 
     /// Neither side is joined with the other, and nothing is under way.

@@ -78,7 +78,8 @@ impl Run {
                     self.check_trash(at)?;
                     self.process(at, Process::look_again)?;
                     self.confirm(at)?;
-                    if speaks {
+                    // One side's word is enough.
+                    if speaks && at as u64 == self.seed % 2 {
                         self.say_the_word(at)?;
                     }
                     silent &= self.is_idle(at);
