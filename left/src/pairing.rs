@@ -90,7 +90,7 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} paths are only here, {} only at the peer, and {} are on both sides and differ",
+            "paths only here: {}, only at the peer: {}, on both sides but different: {}",
             self.only_here, self.only_there, self.differ
         )
     }

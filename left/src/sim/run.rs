@@ -47,6 +47,8 @@ struct Side {
     starts: u64,
     /// What the disk was at some time.
     snapshot: Option<Machine>,
+    /// Something may have happened that the program did not see when it looked last.
+    unseen: bool,
 }
 
 /// A run.
@@ -77,6 +79,7 @@ impl Run {
             power_cut: None,
             starts: 0,
             snapshot: None,
+            unseen: false,
         };
         Self {
             sides: [side(1), side(2)],
@@ -132,6 +135,9 @@ impl Run {
         if step.is_of_people() && !matches!(step, Step::Join(_)) {
             self.waiting = None;
         }
+        if let Step::User(at, ..) | Step::Intrude(at, ..) = step {
+            self.side(at).unseen = true;
+        }
         match step {
             Step::User(at, op, synced) => {
                 self.one_writer &= at == At::A;
@@ -142,7 +148,7 @@ impl Run {
                 }
                 Ok(())
             }
-            Step::Scan(at) => self.process(at, Process::scan),
+            Step::Scan(at) => self.scan(at),
             Step::Apply(at) => {
                 self.process(at, Process::apply)?;
                 self.check_trash(at)
@@ -415,6 +421,14 @@ impl Run {
                 break;
             }
         }
+        Ok(())
+    }
+
+    fn scan(&mut self, at: At) -> Checked {
+        let machine = &self.side(at).machine;
+        let sees_all = !machine.is_to_be_intruded() && !machine.is_to_fail();
+        self.process(at, Process::scan)?;
+        self.side(at).unseen &= !sees_all;
         Ok(())
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct Process {
     pub(crate) held: Option<String>,
     /// It asks whether two shares are to be joined.
     pub(crate) asks: bool,
+    /// It has looked at everything once.
+    pub(crate) has_looked: bool,
 }
 
 impl Process {
@@ -83,6 +85,7 @@ impl Process {
             is_over: false,
             held: None,
             asks: false,
+            has_looked: false,
         })
     }
 
@@ -132,6 +135,7 @@ impl Process {
         let age = self.disk.now().saturating_duration_since(self.born);
         if !restless || age >= Duration::from_secs(1) {
             events.push(Event::Scanned);
+            self.has_looked = true;
         }
         self.tell(events)
     }

@@ -232,11 +232,7 @@ fn join_two_full_shares_stops_and_asks_when_much_differs() {
 
     let (text, code) = said(&pair.b, &["join"]);
     assert_eq!(code, Some(0), "{text}");
-    for words in [
-        "1 paths are only here",
-        "2 only at the peer",
-        "101 are on both",
-    ] {
+    for words in ["only here: 1,", "only at the peer: 2,", "different: 101"] {
         assert!(text.contains(words), "{text}");
     }
     both_ask(&pair);

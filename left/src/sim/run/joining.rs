@@ -56,6 +56,14 @@ impl Run {
         let Some(differ_max) = self.differ_max.filter(|_| self.have_parted()) else {
             return;
         };
+        // Nobody is asked about what the program has not seen yet.
+        let is_blind = |side: &super::Side| {
+            let process = side.process.as_ref();
+            side.unseen && process.is_some_and(|process| process.has_looked)
+        };
+        if self.sides.iter().any(is_blind) {
+            return;
+        }
         let [a, b] = self.trees();
         let content = |text: &str| {
             // A mode or a time is no content.

@@ -64,7 +64,7 @@ impl Run {
             self.trace(|run| format!("round: {:?}", run.trees()));
             let mut silent = true;
             for at in At::BOTH {
-                self.process(at, Process::scan)?;
+                self.scan(at)?;
             }
             for _ in 0..4 {
                 for at in At::BOTH {
