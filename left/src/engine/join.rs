@@ -12,7 +12,8 @@ use crate::plan::{Decision, plan};
 use crate::planted::{Bug, makes};
 use crate::wire::message::Message;
 
-/// Where more common names differ, a person is asked. As many are never just a mishap.
+/// Where more common names differ, a person is asked: that many conflict copies are seldom
+/// what somebody wanted.
 pub(super) const DIFFER_MAX: u64 = 100;
 
 impl<S: Store> Engine<S> {

@@ -421,4 +421,33 @@ pub(super) mod once {
         ];
         holds(20158, &steps);
     }
+
+    /// B had put a link in the place of a file, and died before it could look at that.
+    #[test]
+    fn what_a_link_replaced_is_not_kept_if_it_was_known() {
+        let steps = [
+            User(A, Write(2, 6), false),
+            Scan(B),
+            Wait(148),
+            Scan(A),
+            Deliver(B, 2),
+            PowerCut(A, 51, 16975797217819692769),
+            Scan(A),
+            Scan(A),
+            Fetch(B, 2),
+            Deliver(A, 2),
+            Apply(B),
+            Deliver(A, 3),
+            Scan(A),
+            Start(A),
+            User(A, Delete(2), true),
+            User(A, Symlink(2), true),
+            Scan(A),
+            Connect,
+            Deliver(B, 1),
+            PowerCut(B, 6, 17640423200015531275),
+            Apply(B),
+        ];
+        holds(20863, &steps);
+    }
 }

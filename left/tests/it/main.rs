@@ -1,14 +1,18 @@
 //! Real `left` processes on loopback, looked at from the outside.
 
 mod deletes;
+mod destination;
 mod identity;
 mod idle;
 mod join;
+mod kinds;
 mod measure;
 mod modify;
 mod pair;
 mod refusals;
 mod resume;
+mod source;
+mod spelling;
 mod stress;
 mod sync;
 mod trouble;
