@@ -450,4 +450,27 @@ pub(super) mod once {
         ];
         holds(20863, &steps);
     }
+
+    /// As before, but the power went after the record was durable, and before it was
+    /// that the file had gone.
+    #[test]
+    fn what_a_link_replaced_does_not_come_back_after_a_power_cut() {
+        let steps = [
+            User(A, Write(2, 6), false),
+            Scan(B),
+            Wait(148),
+            Scan(A),
+            Deliver(B, 2),
+            Fetch(B, 2),
+            Apply(B),
+            User(A, Delete(2), true),
+            User(A, Symlink(2), true),
+            Scan(A),
+            Deliver(B, 4),
+            Apply(B),
+            PowerCut(B, 6, 17640423200015531275),
+            Scan(B),
+        ];
+        holds(20863, &steps);
+    }
 }
