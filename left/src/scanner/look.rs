@@ -160,7 +160,10 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         })();
         match read {
             Ok(Some((id, list, stat, began))) => {
-                self.restless.remove(path);
+                // One from the future would have to prove at each look that it rests.
+                if !is_in_the_future(&listed, began) {
+                    self.restless.remove(path);
+                }
                 self.reporter.solved(path.as_bytes());
                 if let Some(list) = list {
                     self.lists.keep(id, list);

@@ -102,6 +102,8 @@ pub(crate) enum Step {
     Forget(At),
     /// Somebody deletes the index of a side that has nothing to do.
     LoseIndex(At),
+    /// The clock of a side is set back by so many seconds.
+    ClockBack(At, u64),
 }
 
 impl Step {
@@ -109,7 +111,7 @@ impl Step {
     pub(crate) fn is_of_people(self) -> bool {
         match self {
             Step::User(..) | Step::Intrude(..) | Step::RollBack(_) => true,
-            Step::Full(..) | Step::Unlisted(..) | Step::Unread(..) => true,
+            Step::Full(..) | Step::Unlisted(..) | Step::Unread(..) | Step::ClockBack(..) => true,
             Step::AskAbove(_) | Step::Join(_) | Step::Forget(_) | Step::LoseIndex(_) => true,
             Step::Scan(_) | Step::Deliver(..) | Step::Fetch(..) | Step::Apply(_) => false,
             Step::Kill(..) | Step::PowerCut(..) | Step::Start(_) => false,
@@ -132,6 +134,8 @@ pub(crate) struct Kind {
     pub(crate) rollbacks: bool,
     /// Both sides have something before they meet, and forget each other.
     pub(crate) joins: bool,
+    /// People do more than everything else.
+    pub(crate) busy: bool,
     /// Steps in all.
     pub(crate) steps: usize,
 }
@@ -145,6 +149,7 @@ impl Kind {
             faults: rng.chance(1, 4),
             rollbacks: rng.chance(1, 4),
             joins: rng.chance(1, 3),
+            busy: false,
             steps: 10 + rng.below(110) as usize,
         }
     }
@@ -182,7 +187,11 @@ fn step(rng: &mut Rng, kind: Kind) -> Step {
             _ => Step::LoseIndex(at),
         };
     }
-    match rng.below(100) {
+    let what = match kind.busy && rng.chance(1, 2) {
+        true => 0,
+        false => rng.below(100),
+    };
+    match what {
         0..22 => {
             let at = if kind.two_writers { at } else { At::A };
             Step::User(at, op(rng), rng.chance(1, 2))
@@ -208,6 +217,7 @@ fn step(rng: &mut Rng, kind: Kind) -> Step {
             Step::Intrude(at, rng.below(60), op(rng))
         }
         98..100 if kind.faults => Step::Room(at),
+        98 => Step::ClockBack(at, rng.below(7200)),
         _ => Step::Wait(60),
     }
 }
