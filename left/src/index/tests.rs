@@ -396,6 +396,38 @@ fn guard_state_rolled_back_counts_anew_what_may_have_been_counted_twice() {
 }
 
 #[test]
+fn who_was_forgotten_left_no_tombstone_no_version_and_no_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("index");
+    let (index, _) = Index::open(&file, fresh()).unwrap();
+    // More than are gone through at a time.
+    let mut changes: Vec<_> = (0..300).map(|n| count(&format!("f{n}"), n + 1)).collect();
+    changes.extend([put("gone", gone(301)), put("f7", gone(302))]);
+    changes.extend(crate::pairing::ShareId::from_number(5).map(Change::Share));
+    index.commit(&changes).unwrap();
+    index.commit(&[Change::Forgotten]).unwrap();
+    drop(index);
+
+    let (index, _) = Index::open(&file, (ReplicaId(8), 30)).unwrap();
+    assert_eq!(index.renewed(), Some(Renewed::Forgot));
+    assert_eq!((index.replica(), index.epoch()), (ReplicaId(8), 30));
+    assert_eq!(index.share_id().unwrap(), None);
+    assert_eq!(
+        (index.counts().unwrap().0, index.live().unwrap()),
+        (299, 299)
+    );
+    let listed = index.listed_after(0, 1000).unwrap();
+    assert_eq!(listed.len(), 299);
+    for (seq, path, entry) in listed {
+        let pairs: Vec<_> = entry.version.pairs().collect();
+        assert_eq!(pairs, [(ReplicaId(8), seq)], "{path}");
+    }
+    drop(index);
+    let (index, _) = Index::open(&file, (ReplicaId(9), 40)).unwrap();
+    assert_eq!((index.renewed(), index.replica()), (None, ReplicaId(8)));
+}
+
+#[test]
 fn after_another_boot_what_changed_last_is_read_again() {
     let (_dir, index) = opened();
     let seen = |secs: i64| Stamp {
