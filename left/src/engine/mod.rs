@@ -332,6 +332,8 @@ impl<S: Store> Engine<S> {
         let Some(session) = self.session.take() else {
             return;
         };
+        // Who hears of the end takes it for the end, though the next one may begin at once.
+        self.told.connected = false;
         let unfinished = !self.in_flight.is_empty() || !session.unacknowledged.is_empty();
         self.tell(News::PeerDown {
             replica: session.heard.replica,

@@ -125,6 +125,28 @@ fn crash_ack_lost_then_edit_is_no_conflict() {
     assert_eq!(plan, crate::plan::Decision::Install(edit));
 }
 
+#[test]
+fn a_session_that_replaces_another_is_told_to_be_connected() {
+    let mut place = place();
+    for session in [1, 2] {
+        let up = Event::SessionUp {
+            session,
+            peer_replica: 2,
+            peer_epoch: 3,
+            peer_run: 4,
+            peer_share: None,
+            have: HAVE,
+        };
+        let actions = place.engine.step(Instant::now(), [up]).unwrap();
+        let last = actions.iter().rev().find_map(|action| match action {
+            Action::Tell(News::Doing(doing)) => Some(doing.connected),
+            Action::Tell(News::PeerDown { .. }) => Some(false),
+            _ => None,
+        });
+        assert_eq!(last, Some(true), "session {session}");
+    }
+}
+
 /// What the peer says it has of the place's replica.
 fn have(run: u64, upto: u64) -> Have {
     Have {
