@@ -15,7 +15,8 @@ Exit codes:
   2  a mistake on the command line, or --insecure is missing
   3  the port to listen on cannot be bound
   4  `left status`: no daemon runs on the share
-  5  `left confirm`, `left restore`: it was refused
+  5  `left confirm`, `left restore`, `left join`, `left forget-peer`: it was
+     refused
 
 Limits of this version: nothing is encrypted; nothing can be ignored; owners,
 extended attributes, ACLs and set-id bits are not synchronised. A folder without
@@ -57,6 +58,40 @@ pub enum Command {
     /// one keeps the name and the other becomes NAME.conflict-REPLICA-HASH.EXT.
     /// Keep what you need of the two, and delete the copy.
     Conflicts(StatusArgs),
+    /// Joins two shares that were never joined, or tells what they have.
+    ///
+    /// When two shares meet for the first time, both get what only one has, what
+    /// is the same stays, and where two files of one name differ both are kept.
+    /// Nothing is deleted. If more than 100 names differ the shares may not belong
+    /// together, and nothing is changed before this is said, with --yes, on
+    /// either side.
+    Join(JoinArgs),
+    /// Forgets whom a share was paired with.
+    ///
+    /// A share that was paired with somebody refuses everybody else. After this it
+    /// takes the next peer as one that it never met: both sides keep all they
+    /// have, what differs is kept twice, nothing is deleted, and what was
+    /// deleted on one side only comes back. Needed on one of the two sides.
+    ForgetPeer(ForgetArgs),
+}
+
+/// What `left join` needs to know.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// Join them
+    #[arg(long)]
+    pub yes: bool,
+    /// The directory that is kept the same
+    #[arg(long, value_name = "DIR", default_value = "./share")]
+    pub share: PathBuf,
+}
+
+/// What `left forget-peer` needs to know.
+#[derive(Debug, Args)]
+pub struct ForgetArgs {
+    /// The directory that is kept the same
+    #[arg(long, value_name = "DIR", default_value = "./share")]
+    pub share: PathBuf,
 }
 
 /// What `left confirm` needs to know.

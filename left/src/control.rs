@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
@@ -37,6 +38,13 @@ pub enum Request {
     },
     /// What can be put back.
     Trash,
+    /// How two shares compare that meet for the first time.
+    Join {
+        /// They are to be joined.
+        is_meant: bool,
+    },
+    /// Whoever the share was paired with is to be forgotten.
+    ForgetPeer,
 }
 
 /// What is answered.
@@ -78,8 +86,9 @@ pub fn listen(state: &OwnedFd) -> io::Result<UnixListener> {
     UnixListener::bind(address(state))
 }
 
-/// Answers until the process ends.
-pub fn serve(listener: &UnixListener, answer: impl Fn(Request) -> Answer) {
+/// Answers until the process ends, and marks the time in which it does: who was asked
+/// to end or to begin again says so first.
+pub fn serve(listener: &UnixListener, answering: &AtomicBool, answer: impl Fn(Request) -> Answer) {
     for stream in listener.incoming() {
         let Ok(stream) = stream else {
             // Out of descriptors, most likely; asking at once would only spin.
@@ -87,7 +96,9 @@ pub fn serve(listener: &UnixListener, answer: impl Fn(Request) -> Answer) {
             continue;
         };
         // Whoever hangs up before the end gets no answer.
+        answering.store(true, Ordering::SeqCst);
         let _ = converse(&stream, &answer);
+        answering.store(false, Ordering::SeqCst);
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::engine::Held;
+use crate::pairing::{Counts, ShareId};
 use crate::path::{RelPath, escape_bytes};
 use crate::status::{Activity, State};
 
@@ -20,6 +21,12 @@ const PROBLEMS_MAX: usize = 200;
 
 /// Stands for the deletions that are held back; no path can be it.
 const HELD: &[u8] = b"/held";
+
+/// Stands for a peer that is refused; no path can be it.
+pub const REFUSED: &[u8] = b"/peer";
+
+/// Stands for two shares that wait to be joined; no path can be it.
+const JOIN: &[u8] = b"/join";
 
 /// Stands for all problems past the bound; no path can be it.
 const MORE_PROBLEMS: &str = "/";
@@ -45,6 +52,7 @@ pub struct Reporter {
     activity: Mutex<(Activity, Option<State>)>,
     problems: Mutex<BTreeMap<String, String>>,
     held: Mutex<Option<Held>>,
+    asked: Mutex<Option<Counts>>,
     changed: AtomicBool,
     wake: OnceLock<Wake>,
     is_silent: bool,
@@ -73,6 +81,7 @@ impl Reporter {
             activity: Mutex::default(),
             problems: Mutex::default(),
             held: Mutex::default(),
+            asked: Mutex::default(),
             changed: AtomicBool::new(true),
             wake: OnceLock::new(),
             received_bytes: AtomicU64::new(0),
@@ -177,6 +186,11 @@ impl Reporter {
         }
     }
 
+    /// What stands in the way of `about`.
+    pub fn problem_of(&self, about: &[u8]) -> Option<String> {
+        lock(&self.problems).get(&escape_bytes(about)).cloned()
+    }
+
     /// The problems that stand.
     pub fn problems(&self) -> Vec<String> {
         lock(&self.problems).values().cloned().collect()
@@ -199,6 +213,42 @@ impl Reporter {
     /// The deletions that are held back.
     pub fn held(&self) -> Option<Held> {
         lock(&self.held).clone()
+    }
+
+    /// Two shares meet, and much differs: a person is asked whether to join them.
+    pub fn ask_to_join(&self, counts: Counts) {
+        if lock(&self.asked).replace(counts) == Some(counts) {
+            return;
+        }
+        let text = format!(
+            "this share and the peer's were never joined, and much differs: {counts}. Nothing is \
+             changed yet. If they are to be joined, so that both have all and what differs twice: \
+             `left join --yes` on either side; if not, end left"
+        );
+        self.problem(JOIN, &text);
+        let Counts {
+            only_here,
+            only_there,
+            differ,
+        } = counts;
+        self.emit(json!({
+            "event": "join-asked", "only_here": only_here, "only_there": only_there, "differ": differ,
+        }));
+        self.mark_changed();
+    }
+
+    /// The two shares are one now.
+    pub fn joined(&self, share: ShareId) {
+        *lock(&self.asked) = None;
+        self.solved(JOIN);
+        self.log(&format!("joined with the peer, as share {}", share.short()));
+        self.emit(json!({"event": "joined", "share": share.to_string()}));
+        self.mark_changed();
+    }
+
+    /// What two shares have that wait for a person's word.
+    pub fn asked(&self) -> Option<Counts> {
+        *lock(&self.asked)
     }
 
     /// The peer came or went.

@@ -1,7 +1,7 @@
 //! `left` keeps one directory the same on two machines.
 //!
-//! In reading order: what things are ([`path`], [`version`], [`entry`]); what
-//! this side knows ([`record`], [`index`]); what the disk says ([`disk`],
+//! In reading order: what things are ([`path`], [`version`], [`entry`],
+//! [`pairing`]); what this side knows ([`record`], [`index`]); what the disk says ([`disk`],
 //! [`share`], [`scanner`]) and when it is asked ([`watcher`]); what follows from
 //! both sides' knowledge ([`plan`], [`merge`]); what travels ([`wire`]) and how content does
 //! ([`transfer`], [`part`]); what changes the share ([`apply`]); who decides
@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 pub mod entry;
+pub mod pairing;
 pub mod path;
 pub mod version;
 

@@ -32,6 +32,11 @@ fn main() -> ExitCode {
         Some(Command::Confirm(args)) => confirm(&args),
         Some(Command::Restore(args)) => restore(&args),
         Some(Command::Conflicts(args)) => conflicts(&args),
+        Some(Command::Join(args)) => {
+            let is_meant = args.yes;
+            told(ask(&args.share, Request::Join { is_meant }), false)
+        }
+        Some(Command::ForgetPeer(args)) => told(ask(&args.share, Request::ForgetPeer), false),
         None => daemon(&cli),
     }
 }

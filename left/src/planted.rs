@@ -35,6 +35,14 @@ pub(crate) enum Bug {
     ModeGoesWithContent,
     /// A change of a mode beats a deletion as an edit does.
     MetadataBeatsDeletion,
+    /// Two shares are joined without a question, whatever differs.
+    JoinsUnasked,
+    /// Tombstones and versions that a former peer knew outlive its being forgotten.
+    RemembersTheForgotten,
+    /// Each side names the share by itself.
+    NamesTheShareAlone,
+    /// What a person said to one side is not told to the other.
+    KeepsTheWord,
 }
 
 #[cfg(test)]

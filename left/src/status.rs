@@ -7,6 +7,7 @@ use rustix::fs::{Mode, OFlags, openat, renameat};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Held;
+use crate::pairing::Counts;
 
 /// The name of the status file inside the state folder.
 pub const STATUS_FILE: &str = "status.json";
@@ -127,6 +128,10 @@ pub struct Status {
     pub entries: u64,
     /// Entries of the peer that are still to be acted on.
     pub wanted: u64,
+    /// The name of what this side and its peer keep the same, once they are joined.
+    pub share: Option<String>,
+    /// What two shares have that meet and wait for `left join --yes`, if they do.
+    pub join: Option<Counts>,
     /// Deletions of the peer that wait for `left confirm`, if any.
     pub held: Option<Held>,
     /// Bytes of content received since the start.

@@ -122,6 +122,11 @@ impl VersionVector {
         Some(Dot { replica, count })
     }
 
+    /// Whether some replica counted in both: then both come of one history.
+    pub fn has_met(&self, other: &Self) -> bool {
+        self.0.keys().any(|replica| other.0.contains_key(replica))
+    }
+
     fn covers(&self, other: &Self) -> bool {
         other
             .0

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use super::Input;
+use super::drive::{Input, Word};
 use crate::control::{Answer, Request, TrashItem};
-use crate::index::{Index, Store};
+use crate::engine::FORGOTTEN;
+use crate::events::{REFUSED, Reporter};
+use crate::index::{Change, Index, Store};
 use crate::path::RelPath;
 use crate::share::Share;
 use crate::trash;
@@ -24,12 +26,18 @@ pub(super) struct Answering {
     pub index: Arc<Index>,
     pub inputs: SyncSender<Input>,
     pub watcher: Arc<Watcher>,
+    pub reporter: Arc<Reporter>,
 }
 
 impl Answering {
     pub(super) fn answer(&self, request: Request) -> Answer {
         match request {
-            Request::Confirm { set } => self.confirm(set),
+            Request::Confirm { set } => self.of_engine(Word::Confirm(set)),
+            Request::Join { is_meant } => match self.reporter.problem_of(REFUSED) {
+                Some(why) => Answer::Refused(why),
+                None => self.of_engine(Word::Join { is_meant }),
+            },
+            Request::ForgetPeer => self.of_engine(Word::ForgetPeer),
             other => {
                 let answer = answer_from_disk(&self.share, &*self.index, other);
                 self.watcher.ask();
@@ -38,9 +46,9 @@ impl Answering {
         }
     }
 
-    fn confirm(&self, set: String) -> Answer {
+    fn of_engine(&self, word: Word) -> Answer {
         let (answer, answered) = sync_channel(1);
-        let sent = self.inputs.send(Input::Confirm { set, answer });
+        let sent = self.inputs.send(Input::Asked { word, answer });
         match sent
             .ok()
             .and_then(|()| answered.recv_timeout(PATIENCE).ok())
@@ -60,6 +68,14 @@ pub fn answer_from_disk(share: &Share, index: &impl Store, request: Request) -> 
              `left status`"
                 .to_owned(),
         ),
+        Request::Join { .. } => Answer::Refused(
+            "no left runs on the share; start it, and what is to be joined shows in `left status`"
+                .to_owned(),
+        ),
+        Request::ForgetPeer => match index.commit(&[Change::Forgotten]) {
+            Ok(()) => Answer::Done(FORGOTTEN.to_owned()),
+            Err(error) => Answer::Refused(error.to_string()),
+        },
         Request::Restore { path } => {
             let path = match RelPath::from_wire(&path) {
                 Ok(path) => path,

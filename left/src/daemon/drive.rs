@@ -42,15 +42,28 @@ pub enum Input {
         /// Where jobs go.
         notes: SyncSender<Note>,
     },
-    /// A person says that a set of deletions is meant.
-    Confirm {
-        /// The set's name.
-        set: String,
+    /// A person says or asks something.
+    Asked {
+        /// What.
+        word: Word,
         /// Where the answer goes.
         answer: SyncSender<Result<String, String>>,
     },
     /// The end.
     Stop,
+}
+
+/// What a person can say to the engine.
+pub enum Word {
+    /// This set of deletions is meant.
+    Confirm(String),
+    /// How two shares compare that meet; and whether they are to be joined.
+    Join {
+        /// They are.
+        is_meant: bool,
+    },
+    /// Whoever this side was paired with is to be forgotten.
+    ForgetPeer,
 }
 
 /// What the actions need.
@@ -114,7 +127,7 @@ pub(super) fn drive(hands: &Hands, inputs: &Receiver<Input>) -> Result<(), Daemo
         }
         for action in engine.step(Instant::now(), events)? {
             if matches!(action, Action::BeginAgain) {
-                return Err(DaemonError::RolledBack);
+                return Err(DaemonError::ToBeginAgain);
             }
             stuck.extend(perform(hands, &mut waiting, action)?);
         }
@@ -139,12 +152,14 @@ fn open(waiting: &mut Waiting, input: Input) -> Option<Event> {
             }
             Event::ReceiverUp { session }
         }
-        Input::Confirm { set, answer } => {
+        Input::Asked { word, answer } => {
             waiting.last_ask += 1;
-            waiting.asks.insert(waiting.last_ask, answer);
-            Event::Confirmed {
-                ask: waiting.last_ask,
-                set,
+            let ask = waiting.last_ask;
+            waiting.asks.insert(ask, answer);
+            match word {
+                Word::Confirm(set) => Event::Confirmed { ask, set },
+                Word::Join { is_meant } => Event::JoinAsked { ask, is_meant },
+                Word::ForgetPeer => Event::Forgotten { ask },
             }
         }
         Input::Stop => return None,
@@ -229,6 +244,8 @@ fn tell(reporter: &Reporter, news: News) {
             activity.receiving = doing.receiving;
         }),
         News::Held(held) => reporter.hold(held),
+        News::Asked(counts) => reporter.ask_to_join(counts),
+        News::Joined(share) => reporter.joined(share),
         News::Changed => reporter.mark_changed(),
     }
 }

@@ -21,11 +21,9 @@ pub enum DaemonError {
         "share {0} or its {STATE_DIR} was removed or replaced while left ran; nothing was taken for deleted; put it back and start again"
     )]
     Removed(String),
-    /// The peer heard more of this side than this side remembers.
-    #[error(
-        "the state in {STATE_DIR} is older than what the peer heard of it; this side goes on as a new replica"
-    )]
-    RolledBack,
+    /// The peer heard more of this side than this side remembers, or is to be forgotten.
+    #[error("the index in {STATE_DIR} is opened anew; this side goes on as a new replica")]
+    ToBeginAgain,
     /// The events file cannot be used.
     #[error("{0}")]
     Events(String),

@@ -131,7 +131,7 @@ fn run_reporting(
         (&mut alarm, &alarm_end),
         reporter,
     );
-    if matches!(ended, Err(DaemonError::RolledBack)) {
+    if matches!(ended, Err(DaemonError::ToBeginAgain)) {
         return Ok(Ended::ToBeginAgain);
     }
     let Err(DaemonError::Index(error)) = &ended else {
@@ -231,6 +231,8 @@ struct Daemon {
     inputs: SyncSender<Input>,
     /// The engine, the copier, the applier and the scanner: what writes.
     workers: Vec<JoinHandle<()>>,
+    /// Somebody is being answered.
+    talking: Arc<AtomicBool>,
     /// Why a worker ended by itself.
     failed: Arc<std::sync::Mutex<Option<DaemonError>>>,
 }
@@ -336,19 +338,22 @@ impl Daemon {
             index: index.clone(),
             inputs: inputs.clone(),
             watcher,
+            reporter: reporter.clone(),
         };
+        let talking = Arc::new(AtomicBool::new(false));
         match crate::control::listen(share.state()) {
             Ok(control) => {
+                let talking = talking.clone();
                 spawn("control", move || {
-                    crate::control::serve(&control, |request| answering.answer(request));
+                    crate::control::serve(&control, &talking, |request| answering.answer(request));
                 })?;
             }
             // Not every file system has sockets; all else works without.
             Err(error) => reporter.problem(
                 b"control",
                 &format!(
-                    "cannot make {STATE_DIR}/control: {error}; `left confirm` and `left restore` \
-                     cannot ask this left"
+                    "cannot make {STATE_DIR}/control: {error}; `left confirm`, `left restore`, \
+                     `left join` and `left forget-peer` cannot ask this left"
                 ),
             ),
         }
@@ -362,6 +367,7 @@ impl Daemon {
             stop,
             inputs,
             workers,
+            talking,
             failed,
         })
     }
@@ -408,6 +414,7 @@ impl Daemon {
         let activity = self.reporter.activity();
         let (entries, wanted) = self.index.counts().unwrap_or_default();
         let (received_bytes, sent_bytes) = self.reporter.moved_bytes();
+        let share = self.index.share_id().unwrap_or_default();
         let status = Status {
             state: activity.state().name().to_owned(),
             pid: std::process::id(),
@@ -420,6 +427,8 @@ impl Daemon {
             entries,
             wanted,
             held: self.reporter.held(),
+            share: share.map(|id| id.to_string()),
+            join: self.reporter.asked(),
             received_bytes,
             sent_bytes,
             problems: self.reporter.problems(),
@@ -441,7 +450,10 @@ impl Daemon {
         let _ = self.inputs.try_send(Input::Stop);
         self.write_status();
         let deadline = Instant::now() + GRACE;
-        while Instant::now() < deadline && !self.workers.iter().all(JoinHandle::is_finished) {
+        let is_busy = || {
+            self.talking.load(Ordering::SeqCst) || !self.workers.iter().all(JoinHandle::is_finished)
+        };
+        while Instant::now() < deadline && is_busy() {
             std::thread::sleep(Duration::from_millis(5));
         }
         // Whoever is not done is cut off by the end of the process, which is

@@ -2,6 +2,7 @@
 
 use super::guard::Held;
 use crate::apply::Job;
+use crate::pairing::{Counts, ShareId};
 use crate::part::PartId;
 use crate::path::RelPath;
 use crate::wire::message::Message;
@@ -33,8 +34,9 @@ pub enum Action {
         /// Which.
         session: u64,
     },
-    /// The index is older than what the peer heard of it. It becomes another
-    /// replica when it is opened again; until then nothing is done with it.
+    /// The index is older than what the peer heard of it, or is to forget the peer. It
+    /// becomes another replica when it is opened again; until then nothing is done
+    /// with it.
     BeginAgain,
     /// Look at the share again soon.
     LookAgain,
@@ -97,6 +99,11 @@ pub enum News {
     },
     /// Removals are held back, or are no more.
     Held(Option<Held>),
+    /// Much differs between two shares that meet: a person has to say that they are to
+    /// be joined.
+    Asked(Counts),
+    /// The two shares are one now, of this name.
+    Joined(ShareId),
     /// What goes on is something else now.
     Doing(Doing),
     /// The figures are others now.

@@ -1,6 +1,7 @@
 //! What the engine is told.
 
 use crate::apply::{Job, Outcome};
+use crate::pairing::ShareId;
 use crate::scanner::Observation;
 use crate::transfer::receive::Missed;
 use crate::wire::message::{Have, Message};
@@ -22,6 +23,8 @@ pub enum Event {
         peer_epoch: u64,
         /// The run of the peer's program.
         peer_run: u64,
+        /// The name of what it keeps the same with somebody, if it was ever joined.
+        peer_share: Option<ShareId>,
         /// How far the peer has read this side's listing.
         have: Have,
     },
@@ -71,5 +74,17 @@ pub enum Event {
         ask: u64,
         /// The set's name.
         set: String,
+    },
+    /// A person asks what two shares have that meet.
+    JoinAsked {
+        /// Who asks.
+        ask: u64,
+        /// They are to be joined.
+        is_meant: bool,
+    },
+    /// A person says that whoever this side was paired with is to be forgotten.
+    Forgotten {
+        /// Who asks.
+        ask: u64,
     },
 }

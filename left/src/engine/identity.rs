@@ -37,13 +37,19 @@ impl<S: Store> Engine<S> {
     /// Nothing more is done as the replica that this side was.
     pub(super) fn doubt(&mut self, session: u64) -> Result<(), IndexError> {
         self.store.commit(&[Change::Doubt])?;
-        self.doubted = true;
-        self.end_session(
-            session,
-            "this side's state is older than what the peer knows of it",
-        );
         self.actions.push(Action::HangUp { session });
-        self.actions.push(Action::BeginAgain);
+        self.begin_again("this side's state is older than what the peer knows of it");
         Ok(())
+    }
+
+    /// Has the index opened anew, as another replica; until then nothing is done.
+    pub(super) fn begin_again(&mut self, why: &'static str) {
+        self.is_over = true;
+        self.hang_up(why);
+        if let Some(next) = self.next_session.take() {
+            let session = next.id;
+            self.actions.push(Action::HangUp { session });
+        }
+        self.actions.push(Action::BeginAgain);
     }
 }

@@ -32,7 +32,7 @@ impl<S: Store> Engine<S> {
 
     fn wants_pass(&mut self) -> Result<(), IndexError> {
         // Before the first look is complete, what lies here is not known yet.
-        let session = self.session.as_ref().filter(|session| session.receives);
+        let session = self.joined().filter(|session| session.receives);
         let Some(session) = session.map(|session| session.id).filter(|_| self.scanned) else {
             return Ok(());
         };
@@ -138,6 +138,7 @@ impl<S: Store> Engine<S> {
                     _ => self.hand_to_applier(job),
                 }
             }
+            index.commit(&std::mem::take(&mut changes))?;
         }
         self.wants.count(looked_at, self.in_flight.len() - before);
         self.unlisted |= self.revived;

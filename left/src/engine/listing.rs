@@ -71,9 +71,12 @@ impl<S: Store> Engine<S> {
         let removals_before = index.removals()?;
         let mut removals = false;
         let mut forgotten = Vec::new();
-        let of_partial = self.session.iter().chain(&self.next_session);
-        let mut of_partial = of_partial.filter(|session| session.id == id);
-        let is_partial = of_partial.any(|session| session.heard.partial);
+        let mut sessions = self.session.iter().chain(&self.next_session);
+        let session = sessions.find(|session| session.id == id);
+        let heard = session.map(|session| session.heard);
+        let is_partial = heard.is_some_and(|heard| heard.partial);
+        // Until two shares are joined, all that is said is only written down.
+        let is_joined = heard.is_some_and(|heard| heard.joined);
         for wire in entries {
             let (path, theirs) = match wire.open() {
                 Ok(sound) => sound,
@@ -103,12 +106,12 @@ impl<S: Store> Engine<S> {
                 continue;
             }
             match plan(known.as_ref().map(|record| &record.entry), &theirs) {
-                Decision::Nothing if !busy => {
+                Decision::Nothing if !busy && is_joined => {
                     // Ours is at least as new; is it known there as well?
                     doom_if_theirs(&mut changes, &path, &theirs);
                     changes.push(Change::Unwant { path });
                 }
-                Decision::Record(entry) if !busy => {
+                Decision::Record(entry) if !busy && is_joined => {
                     self.record(&mut changes, &path, known, entry);
                     doom_if_theirs(&mut changes, &path, &theirs);
                     changes.push(Change::Unwant { path });
@@ -140,6 +143,7 @@ impl<S: Store> Engine<S> {
         // Those that waited for the rest of the listing can be judged now.
         removals |= complete && !session.heard_all;
         session.heard_all = complete;
+        session.heard_once |= complete;
         changes.push(Change::Heard(session.heard));
         let acknowledged_upto = session.acknowledged_upto;
         let session = session.id;

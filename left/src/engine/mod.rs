@@ -10,6 +10,7 @@ mod event;
 mod guard;
 mod identity;
 mod jobs;
+mod join;
 mod listing;
 mod observe;
 mod removals;
@@ -23,9 +24,11 @@ pub use action::{Action, Doing, News};
 pub use event::Event;
 use guard::Guard;
 pub use guard::Held;
+pub(crate) use join::FORGOTTEN;
 
 use crate::entry::ContentId;
 use crate::index::{Change, Heard, IndexError, Store};
+use crate::pairing::{ShareId, Stand};
 use crate::path::RelPath;
 use crate::wire::message::{Have, Message};
 use walk::Walk;
@@ -59,10 +62,19 @@ struct Session {
     /// Content can be received.
     receives: bool,
     heard: Heard,
+    /// What the peer's share was named when it came.
+    peer_share: Option<ShareId>,
+    /// The peer knows that the two shares are joined.
+    peer_knows: bool,
+    /// Where the two sides stand that were not joined yet.
+    our_stand: Option<Stand>,
+    their_stand: Option<Stand>,
     /// The run of the peer's program.
     peer_run: u64,
     /// The peer's listing is read to its end.
     heard_all: bool,
+    /// It was once, and may have gone on since then.
+    heard_once: bool,
     listed_upto: u64,
     acknowledged_upto: u64,
     told_all: bool,
@@ -108,8 +120,12 @@ pub struct Engine<S> {
     /// must not replace what an earlier process may have put in place already.
     early: VecDeque<(u64, Message)>,
     told: Doing,
-    /// This side is to be another replica.
-    doubted: bool,
+    /// The index is to be opened anew.
+    is_over: bool,
+    /// A person is asked whether two shares are to be joined.
+    asked: bool,
+    /// Where more common names differ.
+    differ_max: u64,
 }
 
 impl<S: Store> Engine<S> {
@@ -137,7 +153,9 @@ impl<S: Store> Engine<S> {
             cleaned: false,
             early: VecDeque::new(),
             told: Doing::default(),
-            doubted: false,
+            is_over: false,
+            asked: false,
+            differ_max: join::DIFFER_MAX,
         }
     }
 
@@ -150,14 +168,15 @@ impl<S: Store> Engine<S> {
     ) -> Result<Vec<Action>, IndexError> {
         self.now = now;
         for event in events {
-            if !self.doubted {
+            if !self.is_over {
                 self.take(event)?;
             }
         }
-        if self.doubted {
+        if self.is_over {
             return Ok(std::mem::take(&mut self.actions));
         }
         self.wake_delayed();
+        self.join()?;
         self.dispatch_removals()?;
         self.dispatch()?;
         self.list()?;
@@ -191,8 +210,12 @@ impl<S: Store> Engine<S> {
                 peer_replica,
                 peer_epoch,
                 peer_run,
+                peer_share,
                 have,
-            } => self.session_up(session, (peer_replica, peer_epoch, peer_run), have),
+            } => {
+                let peer = (peer_replica, peer_epoch, peer_run);
+                self.session_up(session, peer, peer_share, have)
+            }
             Event::ReceiverUp { session } => {
                 let waiting = self.session.iter_mut().chain(&mut self.next_session);
                 for known in waiting.filter(|known| known.id == session) {
@@ -222,6 +245,8 @@ impl<S: Store> Engine<S> {
             Event::Copied(job) => self.take_copied(*job),
             Event::Applied(results) => self.take_applied(results),
             Event::Confirmed { ask, set } => self.confirm(ask, &set),
+            Event::JoinAsked { ask, is_meant } => self.take_word(ask, is_meant),
+            Event::Forgotten { ask } => self.forget(ask),
         }
     }
 
@@ -229,11 +254,13 @@ impl<S: Store> Engine<S> {
         &mut self,
         id: u64,
         (peer_replica, peer_epoch, peer_run): (u64, u64, u64),
+        peer_share: Option<ShareId>,
         have: Have,
     ) -> Result<(), IndexError> {
         if self.knows_more_of_us((peer_replica, peer_epoch), &have)? {
             return self.doubt(id);
         }
+        self.asked = false;
         let store = self.store.clone();
         let known = store.heard()?;
         let same = (known.replica, known.epoch) == (peer_replica, peer_epoch);
@@ -243,6 +270,7 @@ impl<S: Store> Engine<S> {
             run: if same { known.run } else { peer_run },
             upto: if same { known.upto } else { 0 },
             partial: !same || known.partial,
+            joined: same && known.joined,
         };
         if !same {
             // It lists everything again; what it no longer lists is no longer
@@ -260,8 +288,13 @@ impl<S: Store> Engine<S> {
             id,
             receives: false,
             heard,
+            peer_share,
+            peer_knows: ours && have.joined,
+            our_stand: None,
+            their_stand: None,
             peer_run,
             heard_all: false,
+            heard_once: false,
             listed_upto: acknowledged_upto,
             acknowledged_upto,
             told_all: false,
@@ -283,6 +316,7 @@ impl<S: Store> Engine<S> {
         let replica = session.heard.replica;
         self.tell(News::PeerUp { replica });
         self.session = Some(session);
+        self.say_joined();
         self.unlisted = true;
         self.look_at_all_wants();
         self.look_at_all_removals();
@@ -299,6 +333,8 @@ impl<S: Store> Engine<S> {
         let Some(session) = self.session.take() else {
             return;
         };
+        // Who hears of the end takes it for the end, though the next one may begin at once.
+        self.told.connected = false;
         let unfinished = !self.in_flight.is_empty() || !session.unacknowledged.is_empty();
         self.tell(News::PeerDown {
             replica: session.heard.replica,
@@ -373,6 +409,10 @@ impl<S: Store> Engine<S> {
                 entries,
             } => self.take_listing(id, upto, complete, entries),
             Message::Ack { upto, forgotten } => self.take_ack(id, upto, &forgotten),
+            Message::Join { stand } => {
+                self.take_stand(id, stand);
+                Ok(())
+            }
             Message::Hello(_) | Message::Ping | Message::Error { .. } => Ok(()),
         }
     }
@@ -399,7 +439,8 @@ impl<S: Store> Engine<S> {
     fn tell_doing(&mut self) -> Result<(), IndexError> {
         let busy = !self.in_flight.is_empty();
         let exchanged = self.session.as_ref().is_some_and(|session| {
-            session.heard_all && session.told_all && session.unacknowledged.is_empty()
+            let told = session.told_all && session.unacknowledged.is_empty();
+            session.heard.joined && session.heard_all && told
         });
         let doing = Doing {
             scanned: self.scanned,

@@ -42,7 +42,7 @@ struct Alarming {
 impl<S: Store> Engine<S> {
     /// Starts removals, from the last path to the first.
     pub(super) fn dispatch_removals(&mut self) -> Result<(), IndexError> {
-        if !self.scanned || self.session.is_none() {
+        if !self.scanned || self.joined().is_none() {
             return Ok(());
         }
         self.look_at_guard()?;
@@ -77,6 +77,7 @@ impl<S: Store> Engine<S> {
         }
         let store = self.store.clone();
         let mut changes = Vec::new();
+        let mut has_changed = false;
         'pages: while !self.removals_at_end {
             let page = store.removals_before(self.removal_cursor.as_ref(), PAGE_WANTS)?;
             self.removals_at_end = page.is_empty();
@@ -87,12 +88,14 @@ impl<S: Store> Engine<S> {
                 self.removal_cursor = Some(path.clone());
                 self.dispatch_removal(&mut changes, path, removal)?;
             }
+            has_changed |= !changes.is_empty();
+            store.commit(&std::mem::take(&mut changes))?;
         }
-        if changes.is_empty() {
+        if !has_changed && changes.is_empty() {
             return Ok(());
         }
-        self.unlisted = true;
         store.commit(&changes)?;
+        self.unlisted = true;
         // The peer may have acknowledged long ago what both turned out to have.
         let acknowledged = self.session.as_ref().map(|known| known.acknowledged_upto);
         self.drop_tombstones(acknowledged.unwrap_or(0))

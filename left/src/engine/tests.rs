@@ -21,6 +21,7 @@ const HAVE: Have = Have {
     epoch: 0,
     run: 0,
     upto: 0,
+    joined: false,
 };
 
 fn place() -> Place {
@@ -72,7 +73,7 @@ fn a_peer_that_comes_back_after_another_one_lists_everything_again() {
     };
     place.index.commit(&[Change::Heard(first)]).unwrap();
     // Another one drops what was wanted of the first.
-    place.engine.session_up(1, (5, 6, 1), HAVE).unwrap();
+    place.engine.session_up(1, (5, 6, 1), None, HAVE).unwrap();
     assert_ne!(place.index.heard().unwrap(), first);
 }
 
@@ -92,7 +93,7 @@ fn crash_ack_lost_then_edit_is_no_conflict() {
     };
     // The process was killed after the new content had its name.
     place.index.commit(&[put, want]).unwrap();
-    place.engine.session_up(1, (5, 6, 1), HAVE).unwrap();
+    place.engine.session_up(1, (5, 6, 1), None, HAVE).unwrap();
     // Another epoch of the peer dropped the want.
     place
         .index
@@ -122,6 +123,28 @@ fn crash_ack_lost_then_edit_is_no_conflict() {
     assert_eq!(plan, crate::plan::Decision::Install(edit));
 }
 
+#[test]
+fn a_session_that_replaces_another_is_told_to_be_connected() {
+    let mut place = place();
+    for session in [1, 2] {
+        let up = Event::SessionUp {
+            session,
+            peer_replica: 2,
+            peer_epoch: 3,
+            peer_run: 4,
+            peer_share: None,
+            have: HAVE,
+        };
+        let actions = place.engine.step(Instant::now(), [up]).unwrap();
+        let last = actions.iter().rev().find_map(|action| match action {
+            Action::Tell(News::Doing(doing)) => Some(doing.connected),
+            Action::Tell(News::PeerDown { .. }) => Some(false),
+            _ => None,
+        });
+        assert_eq!(last, Some(true), "session {session}");
+    }
+}
+
 /// What the peer says it has of the place's replica.
 fn have(run: u64, upto: u64) -> Have {
     Have {
@@ -129,6 +152,7 @@ fn have(run: u64, upto: u64) -> Have {
         epoch: 1,
         run,
         upto,
+        joined: true,
     }
 }
 
@@ -145,6 +169,7 @@ fn session(have: Have) -> Vec<Event> {
         peer_replica: 2,
         peer_epoch: 3,
         peer_run: 4,
+        peer_share: None,
         have,
     }]
 }
@@ -249,14 +274,21 @@ fn removals_that_are_tried_again_are_not_counted_again() {
         peer_replica: 2,
         peer_epoch: 3,
         peer_run: 4,
+        peer_share: None,
         have: HAVE,
     };
     let first = Event::Message {
         session: 1,
         message: listing,
     };
+    let agreed = Event::Message {
+        session: 1,
+        message: Message::Join {
+            stand: Stand::Agrees,
+        },
+    };
     let mut now = Instant::now();
-    let mut events = vec![Event::Scanned, up, first];
+    let mut events = vec![Event::Scanned, up, first, agreed];
     for attempt in 0..20 {
         let mut refused = Vec::new();
         for action in place.engine.step(now, std::mem::take(&mut events)).unwrap() {

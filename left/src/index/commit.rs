@@ -9,6 +9,7 @@ use super::{
     Removal, TRASH, TRASH_CONTENTS, Trashed, WANTED, WANTS, content_key, encode_removal,
 };
 use crate::entry::{Body, ContentId, Entry};
+use crate::pairing::ShareId;
 use crate::part::PartId;
 use crate::path::RelPath;
 use crate::record::{self, Record, Stamp};
@@ -66,10 +67,15 @@ pub enum Change {
     },
     /// The peer's listing was taken so far.
     Heard(Heard),
+    /// The two shares are one, of this name.
+    Share(ShareId),
     /// The peer knows of nothing in our name that we do not know of ourselves.
     Agreed,
     /// It does: this side is to be another replica when it is opened next.
     Doubt,
+    /// A person said that whoever this side was paired with is to be forgotten when it
+    /// is opened next.
+    Forgotten,
     /// The part of `id` is about to be exchanged with the file at `path`.
     Intend {
         /// Which part.
@@ -318,6 +324,10 @@ impl Index {
                         }
                     }
                     Change::Heard(heard) => set_heard(&mut meta, *heard)?,
+                    Change::Share(id) => {
+                        let number = ShareId::number(Some(*id));
+                        meta.insert("share", number).during("write")?;
+                    }
                     Change::Agreed => {
                         let runs = txn.open_table(RUNS).during("write")?;
                         let run = runs.last().during("write")?;
@@ -326,6 +336,9 @@ impl Index {
                     }
                     Change::Doubt => {
                         meta.insert("doubted", 1).during("write")?;
+                    }
+                    Change::Forgotten => {
+                        meta.insert("forgotten", 1).during("write")?;
                     }
                     Change::Intend { id, path } => {
                         intents
@@ -354,6 +367,7 @@ pub(super) fn set_heard(meta: &mut Table<'_, &str, u64>, heard: Heard) -> Result
         ("heard-run", heard.run),
         ("heard-upto", heard.upto),
         ("heard-partial", u64::from(heard.partial)),
+        ("heard-joined", u64::from(heard.joined)),
     ] {
         meta.insert(key, value).during("write")?;
     }

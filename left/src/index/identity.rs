@@ -25,6 +25,7 @@ use super::{
 };
 use crate::entry::{Dots, Entry};
 use crate::index::Heard;
+use crate::planted::{Bug, makes};
 use crate::record::{self, Record};
 use crate::version::{Dot, ReplicaId, VersionVector};
 
@@ -39,6 +40,9 @@ pub(super) const FORMER: TableDefinition<u64, u64> = TableDefinition::new("forme
 /// knows more than this side, which costs a new id.
 const RUNS_MAX: u64 = 1000;
 
+/// Entries that are gone through at a time.
+const PAGE: usize = 256;
+
 /// More than a machine id or a host name.
 const MACHINE_BYTES_MAX: u64 = 4096;
 
@@ -49,6 +53,8 @@ pub enum Renewed {
     Copied,
     /// The peer knows of a past of it that is not in it.
     RolledBack,
+    /// A person had it forget whom it was paired with.
+    Forgot,
 }
 
 impl std::fmt::Display for Renewed {
@@ -58,6 +64,7 @@ impl std::fmt::Display for Renewed {
                 "the state folder was copied, restored or moved, or the machine is another one"
             }
             Self::RolledBack => "the state folder is older than what the peer heard of it",
+            Self::Forgot => "the peer was forgotten",
         })
     }
 }
@@ -100,7 +107,9 @@ pub(super) fn on_open(
         Ok(value.map(|guard| guard.value()))
     };
     let known_place = figure(&meta, "place")?;
-    let renewed = if figure(&meta, "doubted")?.is_some() {
+    let renewed = if figure(&meta, "forgotten")?.is_some() {
+        Some(Renewed::Forgot)
+    } else if figure(&meta, "doubted")?.is_some() {
         Some(Renewed::RolledBack)
     } else {
         let moved = known_place
@@ -128,13 +137,29 @@ pub(super) fn on_open(
             }
         };
         let mut former = txn.open_table(FORMER).during("open")?;
-        // Nobody else has the id of what was rolled back; a copied one may live on.
-        let counted = match why {
-            Renewed::RolledBack => u64::MAX,
-            Renewed::Copied => seq,
+        seq = match why {
+            // Nobody else has the id of what was rolled back; a copied one may live on.
+            Renewed::RolledBack | Renewed::Copied => {
+                let counted = match why {
+                    Renewed::Copied => seq,
+                    _ => u64::MAX,
+                };
+                former.insert(old.0, counted).during("write")?;
+                count_anew(txn, seq, agreed_upto, |entry, number| {
+                    since_agreed(entry, (old, fresh.0), agreed_upto, number)
+                })?
+            }
+            // As if the share had never been anybody's: no tombstone of before is
+            // to delete anything, neither of this side elsewhere nor the other way.
+            Renewed::Forgot => {
+                former.retain(|_, _| false).during("write")?;
+                meta.remove("share").during("write")?;
+                meta.remove("forgotten").during("write")?;
+                count_anew(txn, seq, 0, |entry, number| {
+                    as_first(entry, fresh.0, number)
+                })?
+            }
         };
-        former.insert(old.0, counted).during("write")?;
-        seq = count_anew(txn, old, fresh.0, agreed_upto, seq)?;
         forget_peer(txn)?;
         set_heard(&mut meta, Heard::default())?;
         meta.insert("replica", fresh.0.0).during("write")?;
@@ -156,72 +181,127 @@ pub(super) fn on_open(
     Ok(renewed)
 }
 
-/// Gives versions that may have been counted twice a number of the new id instead.
-/// Answers with the last sequence number.
+/// What becomes of an entry when the index becomes another replica.
+enum Anew {
+    /// It stays as it is.
+    Stays,
+    /// It is counted by the new id.
+    Counted(Entry),
+    /// It is forgotten.
+    Goes,
+}
+
+/// A version that may have been counted twice gets a number of the new id instead.
+fn since_agreed(
+    entry: &Entry,
+    (old, new): (ReplicaId, ReplicaId),
+    agreed_upto: u64,
+    number: u64,
+) -> Anew {
+    if entry.version.counter(old) <= agreed_upto {
+        return Anew::Stays;
+    }
+    // What was agreed on is still known.
+    let pairs = entry.version.pairs().map(|(replica, count)| {
+        let known = match replica == old {
+            true => agreed_upto,
+            false => count,
+        };
+        (replica, known)
+    });
+    let version = VersionVector::from_pairs(pairs).raised(new, number);
+    let anew = |dot: Dot| match dot.replica == old && dot.count > agreed_upto {
+        true => Dot {
+            replica: new,
+            count: version.counter(new),
+        },
+        false => dot,
+    };
+    let dots = Dots {
+        content: anew(entry.dots.content),
+        mode: anew(entry.dots.mode),
+        mtime: anew(entry.dots.mtime),
+    };
+    Anew::Counted(Entry {
+        version,
+        dots,
+        ..entry.clone()
+    })
+}
+
+/// What is there was made by the new id, and what is not there never was.
+fn as_first(entry: &Entry, new: ReplicaId, number: u64) -> Anew {
+    if makes(Bug::RemembersTheForgotten) {
+        return Anew::Stays;
+    }
+    if entry.is_deleted() {
+        return Anew::Goes;
+    }
+    let version = VersionVector::default().raised(new, number);
+    let dots = Dots::all(Dot {
+        replica: new,
+        count: version.counter(new),
+    });
+    Anew::Counted(Entry {
+        version,
+        dots,
+        ..entry.clone()
+    })
+}
+
+/// Goes through the entries that got their numbers after `after`. Answers with the last
+/// sequence number.
 fn count_anew(
     txn: &WriteTransaction,
-    old: ReplicaId,
-    new: ReplicaId,
-    agreed_upto: u64,
-    mut seq: u64,
+    last: u64,
+    mut after: u64,
+    anew: impl Fn(&Entry, u64) -> Anew,
 ) -> Result<u64, IndexError> {
     let mut entries = txn.open_table(ENTRIES).during("open")?;
     let mut by_seq = txn.open_table(BY_SEQ).during("open")?;
-    // Each got its number after the last one that was agreed on.
-    let mut found = Vec::new();
-    for item in by_seq.range(agreed_upto + 1..).during("read")? {
-        let (_, key) = item.during("read")?;
-        let key = key.value().to_vec();
-        let record = match entries.get(key.as_slice()).during("read")? {
-            Some(guard) => record::decode(guard.value()),
-            None => None,
+    let mut seq = last;
+    loop {
+        let mut page = Vec::new();
+        for item in by_seq.range(after + 1..).during("read")?.take(PAGE) {
+            let (number, key) = item.during("read")?;
+            if number.value() > last {
+                break;
+            }
+            page.push((number.value(), key.value().to_vec()));
+        }
+        let Some((end, _)) = page.last() else {
+            return Ok(seq);
         };
-        let record = sound(record)?;
-        if record.entry.version.counter(old) > agreed_upto {
-            found.push((key, record));
+        after = *end;
+        for (number, key) in page {
+            let record = match entries.get(key.as_slice()).during("read")? {
+                Some(guard) => record::decode(guard.value()),
+                None => None,
+            };
+            let record = sound(record)?;
+            let entry = match anew(&record.entry, seq + 1) {
+                Anew::Stays => continue,
+                Anew::Goes => {
+                    by_seq.remove(number).during("write")?;
+                    entries.remove(key.as_slice()).during("write")?;
+                    continue;
+                }
+                Anew::Counted(entry) => entry,
+            };
+            by_seq.remove(number).during("write")?;
+            seq += 1;
+            let record = Record {
+                seq,
+                stamp: record.stamp,
+                entry,
+            };
+            let value = record::encode(&record);
+            entries
+                .insert(key.as_slice(), value.as_slice())
+                .during("write")?;
+            by_seq.insert(seq, key.as_slice()).during("write")?;
         }
     }
-    for (key, record) in found {
-        by_seq.remove(record.seq).during("write")?;
-        seq += 1;
-        // What was agreed on is still known.
-        let pairs = record.entry.version.pairs().map(|(replica, count)| {
-            let known = match replica == old {
-                true => agreed_upto,
-                false => count,
-            };
-            (replica, known)
-        });
-        let version = VersionVector::from_pairs(pairs).raised(new, seq);
-        let anew = |dot: Dot| match dot.replica == old && dot.count > agreed_upto {
-            true => Dot {
-                replica: new,
-                count: version.counter(new),
-            },
-            false => dot,
-        };
-        let dots = record.entry.dots;
-        let dots = Dots {
-            content: anew(dots.content),
-            mode: anew(dots.mode),
-            mtime: anew(dots.mtime),
-        };
-        let record = Record {
-            seq,
-            stamp: record.stamp,
-            entry: Entry {
-                version,
-                dots,
-                ..record.entry
-            },
-        };
-        let value = record::encode(&record);
-        entries
-            .insert(key.as_slice(), value.as_slice())
-            .during("write")?;
-        by_seq.insert(seq, key.as_slice()).during("write")?;
-    }
-    Ok(seq)
 }
 
 /// Nothing is known any more of what the peer has.

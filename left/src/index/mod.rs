@@ -82,6 +82,8 @@ pub struct Heard {
     /// The listing was not yet read to its end once: what it holds may be older
     /// than what was forgotten here.
     pub partial: bool,
+    /// The two shares are joined: what the peer lists is followed.
+    pub joined: bool,
 }
 
 /// A database that did not open and was kept under another name.

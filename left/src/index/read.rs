@@ -10,6 +10,7 @@ use super::{
     REMOVALS, REMOVING, Removal, TRASH, TRASH_CONTENTS, Trashed, WANTED, WANTS, decode_removal,
 };
 use crate::entry::{ContentId, Entry};
+use crate::pairing::ShareId;
 use crate::part::PartId;
 use crate::path::RelPath;
 use crate::record::{self, Record};
@@ -235,6 +236,11 @@ impl Index {
         Ok(listed)
     }
 
+    /// The name of what this side and its peer keep the same, once they are joined.
+    pub fn share_id(&self) -> Result<Option<ShareId>, IndexError> {
+        self.figure("share").map(ShareId::from_number)
+    }
+
     /// How far the peer's listing was taken.
     pub fn heard(&self) -> Result<Heard, IndexError> {
         let txn = self.db.begin_read().during("read")?;
@@ -250,6 +256,7 @@ impl Index {
             run: read("heard-run")?,
             upto: read("heard-upto")?,
             partial: read("heard-partial")? != 0,
+            joined: read("heard-joined")? != 0,
         })
     }
 

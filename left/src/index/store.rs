@@ -3,6 +3,7 @@
 
 use super::{Change, Heard, Index, IndexError, Removal, Trashed};
 use crate::entry::{ContentId, Entry};
+use crate::pairing::ShareId;
 use crate::part::PartId;
 use crate::path::RelPath;
 use crate::record::Record;
@@ -73,6 +74,8 @@ pub trait Store {
         after: u64,
         count: usize,
     ) -> Result<Vec<(u64, RelPath, Entry)>, IndexError>;
+    /// See [`Index::share_id`].
+    fn share_id(&self) -> Result<Option<ShareId>, IndexError>;
     /// How far the peer's listing was taken.
     fn heard(&self) -> Result<Heard, IndexError>;
     /// Exchanges that were under way when the process ended.
@@ -184,6 +187,10 @@ impl Store for Index {
         count: usize,
     ) -> Result<Vec<(u64, RelPath, Entry)>, IndexError> {
         Index::listed_after(self, after, count)
+    }
+
+    fn share_id(&self) -> Result<Option<ShareId>, IndexError> {
+        Index::share_id(self)
     }
 
     fn heard(&self) -> Result<Heard, IndexError> {

@@ -77,6 +77,7 @@ fn identity_survives_reopening() {
         run: 6,
         upto: 5,
         partial: true,
+        joined: true,
     };
     index.commit(&[Change::Heard(heard)]).unwrap();
     assert_eq!(index.heard().unwrap(), heard);
@@ -414,6 +415,7 @@ fn guard_state_copied_is_noticed_and_gets_a_new_id() {
         run: 5,
         upto: 6,
         partial: false,
+        joined: true,
     };
     let want = Change::Want {
         path: path("w"),
@@ -480,6 +482,38 @@ fn guard_state_rolled_back_counts_anew_what_may_have_been_counted_twice() {
     assert_eq!((numbers, index.seq().unwrap()), (vec![1, 3, 6, 7], 7));
     // No run of before means anything now.
     assert_eq!(index.run_end(9).unwrap(), None);
+}
+
+#[test]
+fn who_was_forgotten_left_no_tombstone_no_version_and_no_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("index");
+    let (index, _) = Index::open(&file, fresh()).unwrap();
+    // More than are gone through at a time.
+    let mut changes: Vec<_> = (0..300).map(|n| count(&format!("f{n}"), n + 1)).collect();
+    changes.extend([put("gone", gone(301)), put("f7", gone(302))]);
+    changes.extend(crate::pairing::ShareId::from_number(5).map(Change::Share));
+    index.commit(&changes).unwrap();
+    index.commit(&[Change::Forgotten]).unwrap();
+    drop(index);
+
+    let (index, _) = Index::open(&file, (ReplicaId(8), 30)).unwrap();
+    assert_eq!(index.renewed(), Some(Renewed::Forgot));
+    assert_eq!((index.replica(), index.epoch()), (ReplicaId(8), 30));
+    assert_eq!(index.share_id().unwrap(), None);
+    assert_eq!(
+        (index.counts().unwrap().0, index.live().unwrap()),
+        (299, 299)
+    );
+    let listed = index.listed_after(0, 1000).unwrap();
+    assert_eq!(listed.len(), 299);
+    for (seq, path, entry) in listed {
+        let pairs: Vec<_> = entry.version.pairs().collect();
+        assert_eq!(pairs, [(ReplicaId(8), seq)], "{path}");
+    }
+    drop(index);
+    let (index, _) = Index::open(&file, (ReplicaId(9), 40)).unwrap();
+    assert_eq!((index.renewed(), index.replica()), (None, ReplicaId(8)));
 }
 
 #[test]

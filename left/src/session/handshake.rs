@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::SessionContext;
+use crate::pairing::ShareId;
 use crate::wire::message::{
     HELLO_BYTES_MAX, Have, Hello, Message, PREFACE, Role, read_message, write_message,
 };
@@ -14,6 +15,7 @@ pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
 
 pub(super) fn hello(context: &SessionContext, role: Role, token: u64) -> io::Result<Hello> {
     let heard = context.index.heard().map_err(io::Error::other)?;
+    let share = context.index.share_id().map_err(io::Error::other)?;
     Ok(Hello {
         role,
         replica: context.index.replica().0,
@@ -21,11 +23,13 @@ pub(super) fn hello(context: &SessionContext, role: Role, token: u64) -> io::Res
         epoch: context.index.epoch(),
         run: context.index.run(),
         token,
+        share: ShareId::number(share),
         have: Have {
             replica: heard.replica,
             epoch: heard.epoch,
             run: heard.run,
             upto: heard.upto,
+            joined: heard.joined,
         },
     })
 }

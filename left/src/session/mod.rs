@@ -15,8 +15,9 @@ pub use hub::Hub;
 
 use crate::daemon::Input;
 use crate::engine::Event;
-use crate::events::Reporter;
+use crate::events::{REFUSED, Reporter};
 use crate::index::Index;
+use crate::pairing::{ShareId, Strangers};
 use crate::share::Share;
 use crate::transfer::receive::{notes, receive};
 use crate::transfer::send::{SendContext, serve};
@@ -43,6 +44,10 @@ const REDIAL_FIRST: Duration = Duration::from_millis(50);
 
 /// The longest pause before dialling again.
 const REDIAL_MAX: Duration = Duration::from_secs(1);
+
+/// The longest pause after a peer was refused: only a person can mend that, and then the
+/// side where it was mended begins again and dials at once.
+const REFUSED_MAX: Duration = Duration::from_secs(30);
 
 /// What all connections share.
 pub struct SessionContext {
@@ -126,6 +131,7 @@ pub fn dial_always(context: &Arc<SessionContext>) {
             context.hub.wait_while_up(PING_EVERY);
             continue;
         }
+        let mut pause_max = REDIAL_MAX;
         match dial_session(context) {
             Ok(()) => {
                 pause = REDIAL_FIRST;
@@ -133,6 +139,7 @@ pub fn dial_always(context: &Arc<SessionContext>) {
             }
             // Superfluous, because the peer came first.
             Err(_) if context.hub.is_up() => {}
+            Err(error) if is_told(&error) => pause_max = REFUSED_MAX,
             Err(error) => {
                 let text = format!(
                     "cannot reach peer {}: {error}; it is tried again until it answers",
@@ -146,7 +153,7 @@ pub fn dial_always(context: &Arc<SessionContext>) {
         }
         // Jitter, so that two sides that always meet half-way come apart.
         std::thread::sleep(pause + pause.mul_f64(f64::from(random() as u16) / 131_072.0));
-        pause = (pause * 2).min(REDIAL_MAX);
+        pause = (pause * 2).min(pause_max);
     }
 }
 
@@ -154,12 +161,17 @@ fn dial_session(context: &Arc<SessionContext>) -> io::Result<()> {
     let stream = dial(context.peer, context.listen)?;
     say_hello(&stream, hello(context, Role::Info, 0)?)?;
     let theirs = hear_hello(&stream)?;
-    refuse_self(context, &theirs)?;
+    refuse(context, &theirs)?;
     run_session(context, stream, &theirs, Dialled::Here(theirs.token))
 }
 
 fn answer(context: &Arc<SessionContext>, stream: TcpStream, theirs: &Hello) {
-    let result = refuse_self(context, theirs).and_then(|()| match theirs.role {
+    let refused = refuse(context, theirs);
+    if refused.is_err() && theirs.role == Role::Info {
+        // It finds the same reason in this, and tells it on its side.
+        let _ = hello(context, Role::Info, 0).and_then(|hello| say_hello(&stream, hello));
+    }
+    let result = refused.and_then(|()| match theirs.role {
         Role::Info => run_session(context, stream, theirs, Dialled::There),
         Role::Pull | Role::Serve => {
             let Some((session, member)) = context.hub.attach(theirs, &stream)? else {
@@ -176,7 +188,9 @@ fn answer(context: &Arc<SessionContext>, stream: TcpStream, theirs: &Hello) {
             Ok(())
         }
     });
-    if let Err(error) = result {
+    if let Err(error) = result
+        && !is_told(&error)
+    {
         context.hub.complain(
             &context.reporter,
             &format!("refused a connection of the peer: {error}"),
@@ -184,16 +198,34 @@ fn answer(context: &Arc<SessionContext>, stream: TcpStream, theirs: &Hello) {
     }
 }
 
-fn refuse_self(context: &SessionContext, theirs: &Hello) -> io::Result<()> {
-    if theirs.replica != context.index.replica().0 {
+/// Refuses this side itself, and whoever belongs to somebody else. Nothing of the
+/// share was said by then but its name.
+fn refuse(context: &SessionContext, theirs: &Hello) -> io::Result<()> {
+    let ours = context.index.share_id().map_err(io::Error::other)?;
+    let text = if theirs.replica == context.index.replica().0 {
+        format!(
+            "the peer at {} has this side's own id: --ip leads back here, or .left was copied; remove .left on one side if it was",
+            context.peer
+        )
+    } else if let (Some(ours), Some(theirs)) = (ours, ShareId::from_number(theirs.share))
+        && ours != theirs
+    {
+        let strangers = Strangers { ours, theirs };
+        format!("the peer at {} is refused: {strangers}", context.peer)
+    } else {
         return Ok(());
-    }
-    let text = format!(
-        "the peer at {} has this side's own id: --ip leads back here, or .left was copied; remove .left on one side if it was",
-        context.peer
-    );
-    context.reporter.problem(b"", &text);
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    };
+    context.reporter.problem(REFUSED, &text);
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, Told(text)))
+}
+
+/// What is told as a problem already need not be told with every attempt.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Told(String);
+
+fn is_told(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Told>())
 }
 
 enum Dialled {
@@ -235,6 +267,7 @@ fn run_session(
         // comes to the same end by itself.
         return Ok(());
     }
+    context.reporter.solved(REFUSED);
     let ran = drive_session(context, &stream, theirs, dialled, id, token, members);
     context.hub.end(id);
     // The next session must not find this one's threads writing a part.
@@ -258,6 +291,7 @@ fn drive_session(
         peer_replica: theirs.replica,
         peer_epoch: theirs.epoch,
         peer_run: theirs.run,
+        peer_share: ShareId::from_number(theirs.share),
         have: theirs.have,
     };
     let session = id;

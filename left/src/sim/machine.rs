@@ -158,6 +158,11 @@ impl Machine {
         self.lock().faults.intrusion = Some((calls, Meanwhile(what)));
     }
 
+    /// Whether something is to happen before a call of the process.
+    pub(crate) fn is_to_be_intruded(&self) -> bool {
+        self.lock().faults.intrusion.is_some()
+    }
+
     /// How many changes the process has made since its start.
     pub(crate) fn changes(&self) -> u64 {
         self.lock().faults.changes

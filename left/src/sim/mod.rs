@@ -59,6 +59,7 @@ mod crash_tests;
 mod edit_tests;
 mod fault_tests;
 mod fields_tests;
+mod join_tests;
 mod planted_tests;
 mod seeds;
 mod tests;

@@ -140,6 +140,21 @@ impl People {
         }
     }
 
+    /// Two sides are strangers to each other from now on: of what they have, nothing may
+    /// go that people do not take away themselves.
+    pub(crate) fn after_parting(&self, there: impl IntoIterator<Item = String>) {
+        let mut known = self.lock();
+        for version in there.into_iter().filter(|version| *version != hash(b"")) {
+            let owed = known.owed.entry(version);
+            owed.or_insert_with(|| "there when they parted".to_owned());
+        }
+    }
+
+    /// Whether something was done on a side that is not durable.
+    pub(crate) fn is_dirty(&self, at: At) -> bool {
+        self.lock().dirty[at as usize]
+    }
+
     /// Whether a content, by its hash, was ever whole somewhere.
     pub(crate) fn is_whole(&self, content: &str) -> bool {
         self.lock().whole.contains(content)

@@ -94,8 +94,33 @@ pub(crate) enum Step {
     RollBack(At),
     /// There is room again, and nothing fails any more.
     Room(At),
+    /// From now on people are asked where more than so many common names differ.
+    AskAbove(u64),
+    /// Nobody does anything more before somebody is asked.
+    Still,
+    /// Who is asked whether two shares are to be joined says so.
+    Join(At),
+    /// Somebody has a side forget its peer.
+    Forget(At),
+    /// Somebody deletes the index of a side that has nothing to do.
+    LoseIndex(At),
     /// The clock of a side is set back by so many seconds.
     ClockBack(At, u64),
+}
+
+impl Step {
+    /// Whether people do it, or it hides something from a program.
+    pub(crate) fn is_of_people(self) -> bool {
+        match self {
+            Step::User(..) | Step::Intrude(..) | Step::RollBack(_) => true,
+            Step::Full(..) | Step::Unlisted(..) | Step::Unread(..) | Step::ClockBack(..) => true,
+            Step::AskAbove(_) | Step::Join(_) | Step::Forget(_) | Step::LoseIndex(_) => true,
+            Step::Scan(_) | Step::Deliver(..) | Step::Fetch(..) | Step::Apply(_) => false,
+            Step::Kill(..) | Step::PowerCut(..) | Step::Start(_) => false,
+            Step::Cut | Step::Connect | Step::Wait(_) => false,
+            Step::Snapshot(_) | Step::Room(_) | Step::Still => false,
+        }
+    }
 }
 
 /// What can happen in a run.
@@ -109,6 +134,8 @@ pub(crate) struct Kind {
     pub(crate) faults: bool,
     /// Disks are put back to what they were.
     pub(crate) rollbacks: bool,
+    /// Both sides have something before they meet, and forget each other.
+    pub(crate) joins: bool,
     /// People do more than everything else.
     pub(crate) busy: bool,
     /// Steps in all.
@@ -123,6 +150,7 @@ impl Kind {
             crashes: rng.chance(1, 2),
             faults: rng.chance(1, 4),
             rollbacks: rng.chance(1, 4),
+            joins: rng.chance(1, 3),
             busy: false,
             steps: 10 + rng.below(110) as usize,
         }
@@ -131,7 +159,18 @@ impl Kind {
 
 /// The steps of a seed.
 pub(crate) fn plan(rng: &mut Rng, kind: Kind) -> Vec<Step> {
-    (0..kind.steps).map(|_| step(rng, kind)).collect()
+    let mut steps = Vec::new();
+    if kind.joins {
+        steps.push(Step::AskAbove(rng.below(3)));
+        let before = 2 + rng.below(12);
+        steps.extend((0..before).map(|_| Step::User(*rng.pick(&At::BOTH), op(rng), true)));
+        steps.push(Step::Still);
+        // For a while only the programs do something.
+        let all = (0..rng.below(60)).map(|_| step(rng, kind));
+        steps.extend(all.filter(|step| !step.is_of_people()));
+    }
+    steps.extend((0..kind.steps).map(|_| step(rng, kind)));
+    steps
 }
 
 /// One of any kind.
@@ -142,6 +181,13 @@ pub(crate) fn step(rng: &mut Rng, kind: Kind) -> Step {
             0 => Step::Full(at, rng.below(8192)),
             1 => Step::Unlisted(at, rng.below(6)),
             _ => Step::Unread(at, rng.below(12)),
+        };
+    }
+    if kind.joins && rng.chance(1, 16) {
+        return match rng.below(5) {
+            0..2 => Step::Join(at),
+            2..4 => Step::Forget(at),
+            _ => Step::LoseIndex(at),
         };
     }
     let what = match kind.busy && rng.chance(1, 2) {

@@ -24,7 +24,7 @@ fn is_found(bug: Bug, work: impl Fn()) {
     assert!(found, "{bug:?} is not found");
 }
 
-fn is_found_by_run(bug: Bug, seed: u64, steps: &[Step]) {
+pub(super) fn is_found_by_run(bug: Bug, seed: u64, steps: &[Step]) {
     is_found(bug, || {
         if let Err(Violation(why)) = run(seed, steps) {
             panic!("{why}");

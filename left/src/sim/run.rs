@@ -1,10 +1,11 @@
 //! Two sides, a wire, and what must hold of them whatever happens.
 
 mod fields;
+mod joining;
 mod meeting;
 mod rest;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -34,6 +35,9 @@ pub(crate) struct Ended {
 
 type Checked<T = ()> = Result<T, Violation>;
 
+/// All that must be the same on both sides, by path.
+type Seen = BTreeMap<String, String>;
+
 struct Side {
     machine: Machine,
     process: Option<Process>,
@@ -44,6 +48,8 @@ struct Side {
     starts: u64,
     /// What the disk was at some time.
     snapshot: Option<Machine>,
+    /// Something may have happened that the program did not see when it looked last.
+    unseen: bool,
 }
 
 /// A run.
@@ -58,6 +64,10 @@ pub(crate) struct Run {
     traces: bool,
     /// Only people at A did anything.
     one_writer: bool,
+    /// People are asked where more common names differ.
+    differ_max: Option<u64>,
+    /// What must not change before somebody says so.
+    waiting: Option<[Seen; 2]>,
     seed: u64,
 }
 
@@ -70,6 +80,7 @@ impl Run {
             power_cut: None,
             starts: 0,
             snapshot: None,
+            unseen: false,
         };
         Self {
             sides: [side(1), side(2)],
@@ -79,6 +90,8 @@ impl Run {
             digest: blake3::Hasher::new(),
             traces: std::env::var_os("LEFT_SIM_TRACE").is_some(),
             one_writer: true,
+            differ_max: None,
+            waiting: None,
             seed,
         }
     }
@@ -88,11 +101,15 @@ impl Run {
         for at in At::BOTH {
             self.start(at)?;
         }
+        if !matches!(steps.first(), Some(Step::AskAbove(_))) {
+            self.pair()?;
+        }
         self.connect()?;
         for step in steps {
             self.trace(|_| format!("{step:?}"));
             self.step(*step)?;
             self.check_whole(&format!("{step:?}"))?;
+            self.check_waiting(&format!("{step:?}"))?;
         }
         self.settle()?;
         let trees = format!("{:?}", self.sides.map(|side| side.machine.tree()));
@@ -115,6 +132,13 @@ impl Run {
     }
 
     fn step(&mut self, step: Step) -> Checked {
+        // Who says the word may have been asked nothing.
+        if step.is_of_people() && !matches!(step, Step::Join(_)) {
+            self.waiting = None;
+        }
+        if let Step::User(at, ..) | Step::Intrude(at, ..) = step {
+            self.side(at).unseen = true;
+        }
         match step {
             Step::User(at, op, synced) => {
                 self.one_writer &= at == At::A;
@@ -125,7 +149,7 @@ impl Run {
                 }
                 Ok(())
             }
-            Step::Scan(at) => self.process(at, Process::scan),
+            Step::Scan(at) => self.scan(at),
             Step::Apply(at) => {
                 self.process(at, Process::apply)?;
                 self.check_trash(at)
@@ -190,6 +214,22 @@ impl Run {
                 self.side(at).machine.heal();
                 Ok(())
             }
+            Step::AskAbove(differ_max) => {
+                self.differ_max = Some(differ_max);
+                let processes = self
+                    .sides
+                    .iter_mut()
+                    .filter_map(|side| side.process.as_mut());
+                processes.for_each(|process| process.ask_above(differ_max));
+                Ok(())
+            }
+            Step::Still => {
+                self.expect_a_question();
+                Ok(())
+            }
+            Step::Join(at) => self.say_the_word(at),
+            Step::Forget(at) => self.forget(at),
+            Step::LoseIndex(at) => self.lose_index(at),
         }
     }
 
@@ -217,16 +257,25 @@ impl Run {
         if self.side(at).process.is_some() {
             return Ok(());
         }
-        self.side(at).starts += 1;
-        let fresh = (self.seed << 8) ^ ((at as u64 + 1) << 4) ^ (self.side(at).starts << 16);
-        let started = Process::start(&self.side(at).machine, fresh | 1 << 60);
+        let fresh = self.fresh(at);
+        let started = Process::start(&self.side(at).machine, fresh);
         match started {
-            Ok(process) => {
+            Ok(mut process) => {
+                if let Some(differ_max) = self.differ_max {
+                    process.ask_above(differ_max);
+                }
                 self.side(at).process = Some(process);
                 Ok(())
             }
             Err(error) => self.failed(at, error),
         }
+    }
+
+    /// An id that nobody had before.
+    fn fresh(&mut self, at: At) -> u64 {
+        self.side(at).starts += 1;
+        let starts = self.side(at).starts;
+        ((self.seed << 8) ^ ((at as u64 + 1) << 4) ^ (starts << 16)) | (1 << 60)
     }
 
     /// Has the process of a side do something; it may die of that.
@@ -300,6 +349,9 @@ impl Run {
     fn died(&mut self, at: At) -> Checked {
         self.side(at).process = None;
         if let Some(seed) = self.side(at).power_cut.take() {
+            if self.people.is_dirty(at) {
+                self.waiting = None;
+            }
             self.side(at).machine.crash(seed);
             let machine = self.side(at).machine.clone();
             self.people.after_power_cut(at, &machine);
@@ -345,9 +397,13 @@ impl Run {
         };
         let known = |process: &Process| {
             let index = &process.index;
-            (index.replica().0, index.epoch(), index.run())
+            let share = index.share_id().unwrap_or_default();
+            (index.replica().0, index.epoch(), index.run(), share)
         };
         let (a_is, b_is) = (known(a), known(b));
+        if self.are_strangers() {
+            return Ok(());
+        }
         self.connected = true;
         self.last_session += 1;
         let session = self.last_session;
@@ -355,12 +411,14 @@ impl Run {
             self.process(at, |process| {
                 process.session = Some(session);
                 process.hung_up = false;
+                process.asks = false;
                 process.tell(vec![
                     Event::SessionUp {
                         session,
                         peer_replica: peer.0,
                         peer_epoch: peer.1,
                         peer_run: peer.2,
+                        peer_share: peer.3,
                         have,
                     },
                     Event::ReceiverUp { session },
@@ -370,6 +428,14 @@ impl Run {
                 break;
             }
         }
+        Ok(())
+    }
+
+    fn scan(&mut self, at: At) -> Checked {
+        let machine = &self.side(at).machine;
+        let sees_all = !machine.is_to_be_intruded() && !machine.is_to_fail();
+        self.process(at, Process::scan)?;
+        self.side(at).unseen &= !sees_all;
         Ok(())
     }
 

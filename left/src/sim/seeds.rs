@@ -9,7 +9,7 @@ use super::run::{Ended, Run, Violation};
 use crate::planted::{Bug, with};
 
 /// All mistakes that are made on purpose.
-const BUGS: [Bug; 15] = [
+const BUGS: [Bug; 19] = [
     Bug::AdoptsNoVector,
     Bug::UnlistedIsEmpty,
     Bug::UnreadableIsGone,
@@ -25,6 +25,10 @@ const BUGS: [Bug; 15] = [
     Bug::ReusesCounters,
     Bug::ModeGoesWithContent,
     Bug::MetadataBeatsDeletion,
+    Bug::JoinsUnasked,
+    Bug::RemembersTheForgotten,
+    Bug::NamesTheShareAlone,
+    Bug::KeepsTheWord,
 ];
 
 /// Seeds of every test run; `LEFT_SIM_SEEDS=from..to` runs others.

@@ -47,6 +47,10 @@ pub(crate) struct Process {
     pub(crate) is_over: bool,
     /// A set of removals that it holds back.
     pub(crate) held: Option<String>,
+    /// It asks whether two shares are to be joined.
+    pub(crate) asks: bool,
+    /// It has looked at everything once.
+    pub(crate) has_looked: bool,
 }
 
 impl Process {
@@ -83,6 +87,8 @@ impl Process {
             look_again: false,
             is_over: false,
             held: None,
+            asks: false,
+            has_looked: false,
         })
     }
 
@@ -103,6 +109,8 @@ impl Process {
                 Action::RemoveSmallParts => remove_small_parts(&*self.disk, &*self.index)?,
                 Action::RemoveAllParts => remove_all_parts(&*self.disk, &*self.index)?,
                 Action::Tell(News::Held(held)) => self.held = held.map(|held| held.set),
+                Action::Tell(News::Asked(_)) => self.asks = true,
+                Action::Tell(News::Joined(_)) => self.asks = false,
                 Action::BeginAgain => self.is_over = true,
                 Action::LookAgain => self.look_again = true,
                 Action::Say { .. }
@@ -112,6 +120,11 @@ impl Process {
             }
         }
         Ok(())
+    }
+
+    /// People are asked where more than so many common names differ.
+    pub(crate) fn ask_above(&mut self, differ_max: u64) {
+        self.engine.ask_above(differ_max);
     }
 
     /// Everything is looked at once. As in the daemon, the first look is not over
@@ -126,6 +139,7 @@ impl Process {
         let age = self.disk.now().saturating_duration_since(self.born);
         if !restless || age >= Duration::from_secs(1) {
             events.push(Event::Scanned);
+            self.has_looked = true;
         }
         self.tell(events)
     }
@@ -163,6 +177,7 @@ impl Process {
             epoch: heard.epoch,
             run: heard.run,
             upto: heard.upto,
+            joined: heard.joined,
         })
     }
 
@@ -216,6 +231,24 @@ impl Process {
     pub(crate) fn is_idle(&self) -> bool {
         let is_done = self.fetches.is_empty() && self.copies.is_empty() && self.jobs.is_empty();
         is_done && self.engine.wakes_at().is_none()
+    }
+
+    /// It changes nothing right now.
+    pub(crate) fn is_still(&self) -> bool {
+        self.fetches.is_empty() && self.jobs.is_empty()
+    }
+
+    /// Whether it is joined with a replica.
+    pub(crate) fn is_joined_with(&self, replica: ReplicaId) -> bool {
+        let heard = self.index.heard().unwrap_or_default();
+        heard.joined && heard.replica == replica.0
+    }
+
+    /// Hashes of what lies in its trash.
+    pub(crate) fn trashed(&self) -> Vec<String> {
+        let all = self.index.trash_after(b"", usize::MAX).unwrap_or_default();
+        let ids = all.into_iter().filter_map(|(_, trashed)| trashed.id);
+        ids.map(|id| id.to_string()).collect()
     }
 
     /// What stands in the way, for the report of a failure.

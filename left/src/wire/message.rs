@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Body, ContentId, Dots, Entry, MODE_MASK, Mtime, TARGET_BYTES_MAX};
+use crate::pairing::Stand;
 use crate::path::{RelPath, escape_bytes, unescape_bytes};
 use crate::transfer::blocks::Geometry;
 use crate::version::{Dot, REPLICAS_MAX, ReplicaId, VersionVector};
@@ -50,6 +51,8 @@ pub struct Have {
     pub run: u64,
     /// The last sequence number taken.
     pub upto: u64,
+    /// The sender is joined with it.
+    pub joined: bool,
 }
 
 /// The first message in each direction of each connection.
@@ -68,6 +71,9 @@ pub struct Hello {
     /// Given by the accepting side of an info connection, presented on file
     /// connections.
     pub token: u64,
+    /// The name of what the speaker keeps the same with somebody; zero if it was never
+    /// joined.
+    pub share: u64,
     /// How far the other's listing is known.
     pub have: Have,
 }
@@ -95,6 +101,11 @@ pub enum Message {
         /// are of no use there either, and nobody will list them back.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         forgotten: Vec<WireEntry>,
+    },
+    /// Two shares that meet were never joined, as far as the receiver may know.
+    Join {
+        /// Where the sender stands.
+        stand: Stand,
     },
     /// The connection cannot go on.
     Error {

@@ -176,6 +176,7 @@ fn only_the_peers_address_is_answered() {
         epoch: 0,
         run: 0,
         upto: 0,
+        joined: false,
     };
     let hello = Hello {
         role: Role::Info,
@@ -184,6 +185,7 @@ fn only_the_peers_address_is_answered() {
         epoch: 3,
         run: 0,
         token: 4,
+        share: 0,
         have,
     };
     let mut bytes = PREFACE.to_vec();

@@ -1,8 +1,8 @@
 //! Coming to rest after the last step, and what must hold then and always.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::{Checked, Run, Violation};
+use super::{Checked, Run, Seen, Violation};
 use crate::engine::Event;
 use crate::sim::people::files;
 use crate::sim::plan::At;
@@ -49,17 +49,22 @@ impl Run {
             machine.crash_at(u64::MAX);
         }
         let mut quiet = 0;
+        let mut speaks = self.waiting.is_none();
         for _ in 0..SETTLE_ROUNDS {
             self.wait(1_000)?;
             for at in At::BOTH {
                 self.start(at)?;
+            }
+            if self.are_strangers() {
+                // Only people can mend that.
+                self.forget(At::A)?;
             }
             self.connect()?;
             let before = self.trees();
             self.trace(|run| format!("round: {:?}", run.trees()));
             let mut silent = true;
             for at in At::BOTH {
-                self.process(at, Process::scan)?;
+                self.scan(at)?;
             }
             for _ in 0..4 {
                 for at in At::BOTH {
@@ -73,15 +78,24 @@ impl Run {
                     self.check_trash(at)?;
                     self.process(at, Process::look_again)?;
                     self.confirm(at)?;
+                    // One side's word is enough.
+                    if speaks && at as u64 == self.seed % 2 {
+                        self.say_the_word(at)?;
+                    }
                     silent &= self.is_idle(at);
                 }
             }
             self.check_whole("settling")?;
+            self.check_waiting("settling")?;
             quiet = match silent && self.connected && before == self.trees() {
                 true => quiet + 1,
                 false => 0,
             };
-            if quiet == 5 {
+            if quiet == 5 && !speaks {
+                // It rests, and waits for a word.
+                speaks = true;
+                quiet = 0;
+            } else if quiet == 5 {
                 return self.check_end();
             }
         }
@@ -112,7 +126,7 @@ impl Run {
         })
     }
 
-    pub(super) fn trees(&self) -> [BTreeMap<String, String>; 2] {
+    pub(super) fn trees(&self) -> [Seen; 2] {
         [0, 1].map(|at: usize| seen(&self.sides[at].machine))
     }
 
@@ -120,6 +134,11 @@ impl Run {
         let [a, b] = self.trees();
         if a != b {
             return Err(Violation(format!("the trees differ: {a:?} {b:?}")));
+        }
+        let [share, same] = self.share_ids();
+        if share.is_none() || share != same {
+            let text = format!("they are not one share: {share:?} {same:?}");
+            return Err(Violation(text));
         }
         let there: BTreeSet<_> = files(&self.sides[0].machine).into_values().collect();
         if let Some(what) = self.people.lost(&there) {
@@ -148,7 +167,7 @@ impl Run {
 }
 
 /// What must be the same on both sides.
-fn seen(machine: &Machine) -> BTreeMap<String, String> {
+fn seen(machine: &Machine) -> Seen {
     let all = machine.tree().0.into_iter();
     all.map(|(path, item)| {
         let text = match item {
