@@ -1,8 +1,11 @@
 //! What the engine and those who change the share need of an index, so that
 //! a simulated one can stand in for the database.
 
+use std::sync::Arc;
+
 use super::{Change, Heard, Index, IndexError, Removal, Trashed};
 use crate::entry::{ContentId, Entry};
+use crate::ignore::Rules;
 use crate::part::PartId;
 use crate::path::RelPath;
 use crate::record::Record;
@@ -75,6 +78,10 @@ pub trait Store {
     ) -> Result<Vec<(u64, RelPath, Entry)>, IndexError>;
     /// How far the peer's listing was taken.
     fn heard(&self) -> Result<Heard, IndexError>;
+    /// See [`Index::rules`].
+    fn rules(&self) -> Option<Arc<Rules>>;
+    /// See [`Index::is_clean`].
+    fn is_clean(&self) -> Result<bool, IndexError>;
     /// Exchanges that were under way when the process ended.
     fn intents(&self) -> Result<Vec<(PartId, RelPath)>, IndexError>;
     /// Makes all changes durable at once, or none.
@@ -188,6 +195,14 @@ impl Store for Index {
 
     fn heard(&self) -> Result<Heard, IndexError> {
         Index::heard(self)
+    }
+
+    fn rules(&self) -> Option<Arc<Rules>> {
+        Index::rules(self)
+    }
+
+    fn is_clean(&self) -> Result<bool, IndexError> {
+        Index::is_clean(self)
     }
 
     fn intents(&self) -> Result<Vec<(PartId, RelPath)>, IndexError> {
