@@ -6,6 +6,7 @@
 //! [`Store`], which a commit makes durable before anything follows from it.
 
 mod action;
+mod delays;
 mod event;
 mod guard;
 mod identity;
@@ -13,6 +14,7 @@ mod jobs;
 mod listing;
 mod observe;
 mod removals;
+mod rules;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -38,10 +40,6 @@ const LISTINGS_MAX: usize = 4;
 /// Wants read from the index at a time.
 const PAGE_WANTS: usize = 256;
 
-/// The first and the longest pause before a path is tried again.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-const RETRY_MAX: Duration = Duration::from_secs(30);
-
 enum Stage {
     Fetching(Option<ContentId>),
     Applying(Option<ContentId>),
@@ -66,11 +64,6 @@ struct Session {
     unacknowledged: VecDeque<u64>,
 }
 
-struct Delay {
-    until: Instant,
-    pause: Duration,
-}
-
 /// The engine's memory; everything that must survive is in the store.
 pub struct Engine<S> {
     store: Arc<S>,
@@ -85,7 +78,10 @@ pub struct Engine<S> {
     /// Large contents on their way, which have one part each.
     contents: HashSet<ContentId>,
     last_slot: u32,
-    delayed: HashMap<RelPath, Delay>,
+    /// Not tried again before.
+    delayed: HashMap<RelPath, Instant>,
+    /// The last pause of paths that fail again and again.
+    pauses: HashMap<RelPath, Duration>,
     /// Wants up to here were looked at.
     cursor: Option<RelPath>,
     at_end: bool,
@@ -109,6 +105,10 @@ pub struct Engine<S> {
     told: Doing,
     /// This side is to be another replica.
     doubted: bool,
+    /// Nothing is known of what is ignored.
+    is_clean: bool,
+    /// Paths of which was told that something that is not synchronised is in the way.
+    blocked: HashSet<RelPath>,
 }
 
 impl<S: Store> Engine<S> {
@@ -125,6 +125,7 @@ impl<S: Store> Engine<S> {
             contents: HashSet::new(),
             last_slot: 0,
             delayed: HashMap::new(),
+            pauses: HashMap::new(),
             cursor: None,
             at_end: false,
             removal_cursor: None,
@@ -138,6 +139,8 @@ impl<S: Store> Engine<S> {
             early: VecDeque::new(),
             told: Doing::default(),
             doubted: false,
+            is_clean: false,
+            blocked: HashSet::new(),
         }
     }
 
@@ -149,6 +152,10 @@ impl<S: Store> Engine<S> {
         events: impl IntoIterator<Item = Event>,
     ) -> Result<Vec<Action>, IndexError> {
         self.now = now;
+        if !std::mem::replace(&mut self.is_clean, true) && !self.store.is_clean()? {
+            // The process ended in the middle of it.
+            self.forget_ignored()?;
+        }
         for event in events {
             if !self.doubted {
                 self.take(event)?;
@@ -169,7 +176,7 @@ impl<S: Store> Engine<S> {
         match event {
             Event::Observed(observations) => {
                 self.mid_look = true;
-                self.take_observations(observations)
+                self.take_seen(observations)
             }
             Event::Scanned => {
                 if std::mem::take(&mut self.mid_look) {
@@ -192,7 +199,11 @@ impl<S: Store> Engine<S> {
                 peer_epoch,
                 peer_run,
                 have,
-            } => self.session_up(session, (peer_replica, peer_epoch, peer_run), have),
+                told_upto,
+            } => {
+                let peer = (peer_replica, peer_epoch, peer_run);
+                self.session_up(session, peer, have, told_upto)
+            }
             Event::ReceiverUp { session } => {
                 let waiting = self.session.iter_mut().chain(&mut self.next_session);
                 for known in waiting.filter(|known| known.id == session) {
@@ -229,6 +240,7 @@ impl<S: Store> Engine<S> {
         id: u64,
         (peer_replica, peer_epoch, peer_run): (u64, u64, u64),
         have: Have,
+        told_upto: u64,
     ) -> Result<(), IndexError> {
         if self.knows_more_of_us((peer_replica, peer_epoch), &have)? {
             return self.doubt(id);
@@ -236,6 +248,11 @@ impl<S: Store> Engine<S> {
         let store = self.store.clone();
         let known = store.heard()?;
         let same = (known.replica, known.epoch) == (peer_replica, peer_epoch);
+        if same && told_upto > known.upto {
+            // It would not list what is to be heard again since it was told so.
+            self.actions.push(Action::HangUp { session: id });
+            return Ok(());
+        }
         let heard = Heard {
             replica: peer_replica,
             epoch: peer_epoch,

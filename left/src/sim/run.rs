@@ -1,5 +1,6 @@
 //! Two sides, a wire, and what must hold of them whatever happens.
 
+mod ignored;
 mod meeting;
 mod rest;
 
@@ -16,6 +17,7 @@ use super::side::Process;
 use super::{Config, Machine, On};
 use crate::engine::Event;
 use crate::index::IndexError;
+use crate::transfer::receive::Missed;
 use crate::wire::message::Message;
 
 /// What went wrong.
@@ -116,7 +118,7 @@ impl Run {
     fn step(&mut self, step: Step) -> Checked {
         match step {
             Step::User(at, op, synced) => {
-                self.one_writer &= at == At::A;
+                self.one_writer &= at == At::A && !op.is_of_rules();
                 let machine = self.side(at).machine.clone();
                 self.people.act(at, &machine, op);
                 if synced {
@@ -126,7 +128,7 @@ impl Run {
             }
             Step::Scan(at) => self.process(at, Process::scan),
             Step::Apply(at) => {
-                self.process(at, Process::apply)?;
+                self.apply(at)?;
                 self.check_trash(at)
             }
             Step::Deliver(at, count) => self.deliver(at, count),
@@ -152,7 +154,7 @@ impl Run {
             Step::Connect => self.connect(),
             Step::Wait(millis) => self.wait(millis),
             Step::Intrude(at, calls, op) => {
-                self.one_writer &= at == At::A;
+                self.one_writer &= at == At::A && !op.is_of_rules();
                 let people = self.people.clone();
                 let act = move |machine: &Machine| people.act(at, machine, op);
                 self.side(at).machine.before_call(calls, Box::new(act));
@@ -349,7 +351,10 @@ impl Run {
         self.connected = true;
         self.last_session += 1;
         let session = self.last_session;
-        for (at, peer, have) in [(At::A, b_is, b_has), (At::B, a_is, a_has)] {
+        let told = (a_has.upto, b_has.upto);
+        for (at, peer, have, told_upto) in
+            [(At::A, b_is, b_has, told.0), (At::B, a_is, a_has, told.1)]
+        {
             self.process(at, |process| {
                 process.session = Some(session);
                 process.hung_up = false;
@@ -360,6 +365,7 @@ impl Run {
                         peer_epoch: peer.1,
                         peer_run: peer.2,
                         have,
+                        told_upto,
                     },
                     Event::ReceiverUp { session },
                 ])
@@ -395,7 +401,7 @@ impl Run {
             return Ok(());
         };
         let sender = self.side(at.other()).process.as_ref();
-        let content = sender.and_then(|sender| sender.send(&job));
+        let content = sender.map_or(Err(Missed::Superseded), |sender| sender.send(&job));
         if self.side(at.other()).machine.is_dead() {
             self.died(at.other())?;
         }

@@ -188,12 +188,8 @@ fn offer(
     id: ContentId,
     size: u64,
 ) -> Result<Offered, Refusal> {
-    let record = context
-        .index
-        .get(path)
-        .ok()
-        .flatten()
-        .ok_or(Refusal::Gone)?;
+    let known = context.index.get(path).map_err(|_| Refusal::Stale)?;
+    let record = known.ok_or(Refusal::Gone)?;
     let current = matches!(&record.entry.body, Body::File { id: known, size: len, .. } if *known == id && *len == size);
     if !current {
         return Err(Refusal::Gone);

@@ -139,7 +139,7 @@ impl<'a> Decider<'a> {
                 page,
                 values,
             } => return self.take_page(handle, page, values),
-            Note::Refused(handle) => self.miss(handle, Missed::Superseded)?,
+            Note::Refused(handle, missed) => self.miss(handle, missed)?,
             Note::Checked(handle, Ok(present)) => self.take_checked(handle, &present)?,
             Note::Checked(handle, Err(error)) => self.miss(handle, Missed::Disk(error))?,
             Note::Written(handle, block) => self.take_written(handle, block)?,
