@@ -127,6 +127,8 @@ pub struct Status {
     pub entries: u64,
     /// Entries of the peer that are still to be acted on.
     pub wanted: u64,
+    /// Rules of `.leftignore` that are in force.
+    pub rules: u64,
     /// Deletions of the peer that wait for `left confirm`, if any.
     pub held: Option<Held>,
     /// Bytes of content received since the start.

@@ -415,6 +415,7 @@ impl Daemon {
             watching: activity.watching,
             entries,
             wanted,
+            rules: self.index.rules().map_or(0, |rules| rules.len() as u64),
             held: self.reporter.held(),
             received_bytes,
             sent_bytes,
