@@ -6,6 +6,7 @@ mod destination;
 mod guards;
 mod identity;
 mod idle;
+mod ignore;
 mod kinds;
 mod measure;
 mod modify;
