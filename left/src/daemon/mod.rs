@@ -313,6 +313,13 @@ impl Daemon {
                 index: index.clone(),
                 lists,
                 reporter: reporter.clone(),
+                look_again: {
+                    let watcher = watcher.clone();
+                    Box::new(move |path| {
+                        watcher.look_again(vec![path], Instant::now());
+                        watcher.ask();
+                    })
+                },
             },
             engine: inputs.clone(),
             peer: settings.peer,

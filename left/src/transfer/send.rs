@@ -30,6 +30,9 @@ pub struct SendContext {
     pub lists: Arc<ListCache>,
     /// Where figures go.
     pub reporter: Arc<Reporter>,
+    /// Has a path looked at whose file is not what is on record: nothing may tell of
+    /// that, as when another name of it was removed.
+    pub look_again: Box<dyn Fn(RelPath) + Send + Sync>,
 }
 
 struct Offered {
@@ -114,7 +117,12 @@ fn answer(
                     offered.insert(handle, version);
                     Ok(())
                 }
-                Err(refusal) => refuse(out, handle, refusal),
+                Err(refusal) => {
+                    if matches!(refusal, Refusal::Stale) {
+                        (context.look_again)(path);
+                    }
+                    refuse(out, handle, refusal)
+                }
             }
         }
         FrameKind::List => {
