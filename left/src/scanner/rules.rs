@@ -2,11 +2,11 @@
 //! then on is told by its rules; the engine hears of them first.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::look::is_older_than_step;
+use super::look::{is_older_than_step, last_change};
 use super::{Observation, Scanner, Seen};
 use crate::disk::{Content, Disk, Handle};
 use crate::entry::Body;
@@ -160,9 +160,7 @@ impl<D: Disk, S: Store> Scanner<D, S> {
     /// Whether rules that ignore less have been there long enough.
     fn is_calm(&mut self, stamp: Option<Stamp>) -> bool {
         if let Some(stamp) = stamp {
-            let changed = stamp.ctime.max(stamp.mtime);
-            let changed = UNIX_EPOCH + Duration::new(changed.secs.max(0) as u64, changed.nanos);
-            let age = self.share.wall().duration_since(changed);
+            let age = self.share.wall().duration_since(last_change(&stamp));
             if age.is_ok_and(|age| age >= LESS_WAIT) {
                 return true;
             }

@@ -553,4 +553,17 @@ pub(super) mod once {
         ];
         holds(40267, &steps);
     }
+
+    /// The same, but only its mtime is of the future.
+    #[test]
+    fn both_clock_back_a_file_with_an_mtime_of_the_future_is_known() {
+        let steps = [
+            User(B, Write(7, 7), true),
+            User(A, Write(2, 473), false),
+            ClockBack(B, 4822),
+            User(B, Save(2, 17), false),
+            User(B, Swap(2, 7), true),
+        ];
+        holds(50254, &steps);
+    }
 }
