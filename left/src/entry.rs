@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::version::VersionVector;
+use crate::version::{Dot, ReplicaId, VersionVector};
 
 /// The permission bits that are synchronised. Set-user-id and set-group-id
 /// never travel: a peer must not be able to plant a privileged program. The
@@ -12,7 +12,8 @@ pub const MODE_MASK: u32 = 0o1777;
 /// What Linux accepts as the target of a symbolic link.
 pub const TARGET_BYTES_MAX: usize = 4095;
 
-/// The BLAKE3 hash of a file's whole content.
+/// The hash of a file's whole content: BLAKE3, but with leaves of 128 KiB that do
+/// not depend on their place; see [`crate::transfer::blocks`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentId(pub [u8; 32]);
 
@@ -80,6 +81,73 @@ pub enum Body {
     Deleted,
 }
 
+/// Which change set each field of an entry last. All are known to its version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dots {
+    /// Kind and content.
+    pub content: Dot,
+    /// The permission bits.
+    pub mode: Dot,
+    /// The mtime; of what has none the same as the content's.
+    pub mtime: Dot,
+}
+
+impl Dots {
+    /// One change set everything.
+    pub fn all(dot: Dot) -> Self {
+        Self {
+            content: dot,
+            mode: dot,
+            mtime: dot,
+        }
+    }
+
+    /// Of an entry that does not tell: as if everything had been set by the last
+    /// change of the side that has it, which is the one that the other side may
+    /// not know. `None` for a version without any change.
+    pub fn unknown(version: &VersionVector, owner: ReplicaId) -> Option<Self> {
+        let any = || {
+            let last = version.pairs().max_by_key(|(_, count)| *count);
+            last.map(|(replica, count)| Dot { replica, count })
+        };
+        version.last_of(owner).or_else(any).map(Self::all)
+    }
+
+    /// What of them has to be told to somebody who has the version: nothing when all is
+    /// as its only replica left it last, one when one change set everything, else all.
+    pub fn told_beside(&self, version: &VersionVector) -> Vec<Dot> {
+        let all = self.content;
+        if *self != Self::all(all) {
+            return vec![self.content, self.mode, self.mtime];
+        }
+        match version.replicas() == 1 && version.last_of(all.replica) == Some(all) {
+            true => Vec::new(),
+            false => vec![all],
+        }
+    }
+
+    /// The way back from [`Dots::told_beside`]; `None` for a change that the version
+    /// does not know, and for what was never told so.
+    pub fn of_told(told: &[Dot], version: &VersionVector) -> Option<Self> {
+        let dots = match *told {
+            [] => {
+                let mut all = version.pairs();
+                let (replica, count) = all.next().filter(|_| version.replicas() == 1)?;
+                Self::all(Dot { replica, count })
+            }
+            [all] => Self::all(all),
+            [content, mode, mtime] => Self {
+                content,
+                mode,
+                mtime,
+            },
+            _ => return None,
+        };
+        let each = [dots.content, dots.mode, dots.mtime];
+        each.iter().all(|dot| version.knows(*dot)).then_some(dots)
+    }
+}
+
 /// What one side knows of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -89,6 +157,8 @@ pub struct Entry {
     pub mode: u32,
     /// Which changes led here.
     pub version: VersionVector,
+    /// Which of them set what.
+    pub dots: Dots,
 }
 
 impl Entry {
@@ -118,11 +188,15 @@ impl Entry {
         }
     }
 
-    /// The same entry with another version.
-    pub fn with_version(&self, version: VersionVector) -> Entry {
+    /// An entry of which everything was set by the change with the highest number.
+    #[cfg(test)]
+    pub(crate) fn of(body: Body, mode: u32, version: VersionVector) -> Entry {
+        let dots = Dots::unknown(&version, ReplicaId(0)).expect("a change");
         Entry {
+            body,
+            mode,
             version,
-            ..self.clone()
+            dots,
         }
     }
 }

@@ -29,7 +29,8 @@ const MORE_PROBLEMS: &str = "/";
 pub struct Progress {
     /// The file's length.
     pub size: u64,
-    /// Bytes that already were in the part when this transfer began.
+    /// Bytes that need not be received: they already were in the part when this
+    /// transfer began, or are zeros.
     pub have: u64,
     /// Bytes that are verified and written now.
     pub done: u64,

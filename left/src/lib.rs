@@ -4,7 +4,7 @@
 //! none of ours: [`ignore`]); what
 //! this side knows ([`record`], [`index`]); what the disk says ([`disk`],
 //! [`share`], [`scanner`]) and when it is asked ([`watcher`]); what follows from
-//! both sides' knowledge ([`plan`]); what travels ([`wire`]) and how content does
+//! both sides' knowledge ([`plan`], [`merge`]); what travels ([`wire`]) and how content does
 //! ([`transfer`], [`part`]); what changes the share ([`apply`]); who decides
 //! when ([`engine`]), with whom ([`session`]), and who runs it all
 //! ([`daemon`]); what the world is told ([`status`], [`events`]).
@@ -25,7 +25,7 @@
 //! lost; a writer that still holds a replaced file open writes into nothing; equal
 //! large files are received one after the other; hard links become separate
 //! files; owners, extended attributes, ACLs, set-id bits, and mtimes of folders
-//! and links are not synchronised; files end at 1 TiB.
+//! and links are not synchronised; files end at 16 TiB.
 
 #![forbid(unsafe_code)]
 
@@ -38,6 +38,7 @@ pub mod disk;
 pub mod share;
 
 pub mod index;
+pub mod merge;
 pub mod plan;
 pub mod record;
 pub mod scanner;

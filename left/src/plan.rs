@@ -1,26 +1,34 @@
 //! What to do about a path when both sides' entries are known. Pure: no disk,
 //! no network, no clock, and both sides come to matching decisions.
 //!
-//! Dominance of versions decides; concurrency is a conflict. The absence of an
-//! entry never means a deletion: only a tombstone does.
+//! Dominance of versions decides. What is concurrent is merged field by field, see
+//! [`crate::merge`], and is a conflict only where both sides changed the content.
+//! The absence of an entry never means a deletion: only a tombstone does.
 
 use crate::entry::{Body, ContentId, Entry, Mtime};
+use crate::merge::{merged, winner_over_ours};
 use crate::path::NAME_BYTES_MAX;
 use crate::planted::{Bug, makes};
-use crate::version::{Relation, ReplicaId, VersionVector};
+use crate::version::{Relation, ReplicaId};
 
-/// What this side does about the peer's entry.
+/// What this side does about the peer's entry. What is to be done to the disk, and has
+/// another version than theirs, has to be counted as a change of this side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Ours is the same or newer; the peer acts, if anybody.
     Nothing,
-    /// Both changed it and ours keeps the name: the peer has to act. Theirs is not
-    /// forgotten until it has, because another change of ours could lose the name.
+    /// Both changed it and the peer has to act: ours keeps the name, or theirs the
+    /// content. Theirs is not forgotten until it has, because another change of ours
+    /// could lose the name.
     Wait,
     /// The disk already is as it should be; only the record changes.
     Record(Entry),
     /// Same content, other mode or mtime: no content travels.
     SetMetadata(Entry),
+    /// Each changed something else, and ours has the content that stays: it gets the
+    /// mode or mtime of theirs. That is a change of this side, which knows of both and
+    /// has to be counted as one.
+    Blend(Entry),
     /// Put this on the disk, in place of what our record says is there.
     Install(Entry),
     /// Both changed it and the peer's version keeps the name: ours is kept
@@ -58,27 +66,41 @@ fn follow(mine: &Entry, theirs: &Entry) -> Decision {
 
 /// Each side changed it without knowing of the other's change.
 ///
-/// Who keeps what it has may know of both changes from then on. Who takes what the
-/// other has takes it as it is, with the other's version and no more: a version
-/// that knows more than its maker would stand for two things, if the maker went on
-/// meanwhile.
+/// Who keeps what it has knows of both changes from then on. Who takes what the other
+/// has knows of both as well, under a number that it counts for it: without the number
+/// the version would stand for two things, if its maker went on meanwhile, and taken
+/// as it is it would forget what was here, so that both could go on taking what the
+/// other has just left. What neither side has is made by exactly one of them.
 fn reconcile(mine: &Entry, theirs: &Entry) -> Decision {
-    let both = || Decision::Record(mine.with_version(mine.version.merged(&theirs.version)));
-    match (&mine.body, &theirs.body) {
-        _ if mine.same_content(theirs) => match metadata_rank(mine) >= metadata_rank(theirs) {
-            true => both(),
-            false => Decision::SetMetadata(theirs.clone()),
-        },
-        // A change beats a deletion.
-        (Body::Deleted, _) => Decision::Install(theirs.clone()),
-        (_, Body::Deleted) => both(),
+    let Some(merged) = merged(mine, theirs) else {
         // Ours must not claim to know theirs before the peer has saved it, or
         // the peer would take ours for a successor and save nothing.
-        _ if keeps_the_name(mine, theirs) => match makes(Bug::ForgetsLosers) {
-            true => Decision::Nothing,
+        return match keeps_the_name(mine, theirs) {
+            true if makes(Bug::ForgetsLosers) => Decision::Nothing,
+            true => Decision::Wait,
+            false => Decision::InstallKeepingOurs(winner_over_ours(mine, theirs)),
+        };
+    };
+    let is = |entry: &Entry| (&entry.body, entry.mode) == (&merged.body, merged.mode);
+    if is(mine) {
+        return Decision::Record(merged);
+    }
+    if is(theirs) {
+        // What of it was set here, though to the same, they have to know first: taken
+        // as it is, it would be forgotten.
+        return match merged.dots == theirs.dots {
+            true => follow(mine, &merged),
             false => Decision::Wait,
-        },
-        _ => Decision::InstallKeepingOurs(theirs.clone()),
+        };
+    }
+    // Who makes it need not receive anything for it.
+    let is_ours_to_make = match mine.same_content(theirs) {
+        true => mine.mtime() == merged.mtime(),
+        false => mine.same_content(&merged),
+    };
+    match is_ours_to_make {
+        true => Decision::Blend(merged),
+        false => Decision::Wait,
     }
 }
 
@@ -88,11 +110,6 @@ fn adopt_metadata(mine: &Entry, target: Entry) -> Decision {
     } else {
         Decision::SetMetadata(target)
     }
-}
-
-/// One rule for two metadata of one content: the later mtime, then the larger mode.
-fn metadata_rank(entry: &Entry) -> (Option<Mtime>, u32) {
-    (entry.mtime(), entry.mode)
 }
 
 /// Of two different contents exactly one keeps the name, the same on both
@@ -173,19 +190,11 @@ fn cut_at_char(bytes: &[u8], bytes_max: usize) -> &[u8] {
     &bytes[..end]
 }
 
-/// The version of an entry after a change found on this side, which gets this
-/// sequence number.
-pub fn changed_here(known: Option<&Entry>, here: ReplicaId, number: u64) -> VersionVector {
-    known
-        .map(|entry| entry.version.clone())
-        .unwrap_or_default()
-        .raised(here, number)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use crate::entry::Dots;
+    use crate::version::{Dot, VersionVector};
 
     const A: ReplicaId = ReplicaId(0xaaaa_aa00_0000_0001);
     const B: ReplicaId = ReplicaId(0xbbbb_bb00_0000_0002);
@@ -204,19 +213,11 @@ mod tests {
             size: content.len() as u64,
             mtime: Mtime { secs, nanos: 0 },
         };
-        Entry {
-            body,
-            mode: 0o644,
-            version: version(a, b),
-        }
+        Entry::of(body, 0o644, version(a, b))
     }
 
     fn other(body: Body, a: u64, b: u64) -> Entry {
-        Entry {
-            body,
-            mode: 0o755,
-            version: version(a, b),
-        }
+        Entry::of(body, 0o755, version(a, b))
     }
 
     fn link(target: &str) -> Body {
@@ -228,7 +229,14 @@ mod tests {
     #[test]
     fn table() {
         use Decision::*;
-        let at = |entry: &Entry, a, b| entry.with_version(version(a, b));
+        let at = |entry: &Entry, a, b| {
+            let body = entry.body.clone();
+            Entry::of(body, entry.mode, version(a, b))
+        };
+        let knows = |entry: &Entry, a, b| Entry {
+            version: version(a, b),
+            ..entry.clone()
+        };
         let one = file("one", 10, 1, 0);
         let two = file("two", 20, 1, 0);
         let dir = other(Body::Dir, 1, 0);
@@ -259,31 +267,177 @@ mod tests {
         assert_eq!(plan(Some(&one), &at(&one, 0, 1)), Record(at(&one, 1, 1)));
         assert_eq!(
             plan(Some(&one), &at(&two, 0, 1)),
-            InstallKeepingOurs(at(&two, 0, 1))
+            InstallKeepingOurs(knows(&at(&two, 0, 1), 1, 1))
         );
         assert_eq!(plan(Some(&at(&two, 0, 1)), &one), Wait);
-        assert_eq!(plan(Some(&one), &at(&gone, 0, 1)), Record(at(&one, 1, 1)));
-        assert_eq!(plan(Some(&gone), &at(&one, 0, 1)), Install(at(&one, 0, 1)));
+        let kept = Record(knows(&one, 1, 1));
+        assert_eq!(plan(Some(&one), &at(&gone, 0, 1)), kept);
+        let taken = Install(knows(&at(&one, 0, 1), 1, 1));
+        assert_eq!(plan(Some(&gone), &at(&one, 0, 1)), taken);
         assert_eq!(plan(Some(&gone), &at(&gone, 0, 1)), Record(at(&gone, 1, 1)));
         assert_eq!(
             plan(Some(&one), &at(&dir, 0, 1)),
-            InstallKeepingOurs(at(&dir, 0, 1))
+            InstallKeepingOurs(knows(&at(&dir, 0, 1), 1, 1))
         );
         assert_eq!(plan(Some(&dir), &at(&one, 0, 1)), Wait);
         let linked = other(link("x"), 0, 1);
         assert_eq!(plan(Some(&one), &linked), Wait);
         // First meeting of equal contents: the later mtime, no transfer, no copy.
         let later = file("one", 30, 0, 1);
-        assert_eq!(plan(Some(&one), &later), SetMetadata(later.clone()));
+        let taken = SetMetadata(knows(&later, 1, 1));
+        assert_eq!(plan(Some(&one), &later), taken);
         assert_eq!(plan(Some(&later), &one), Record(at(&later, 1, 1)));
+    }
+
+    const BASE: Dot = Dot {
+        replica: A,
+        count: 1,
+    };
+    const BY_A: Dot = Dot {
+        replica: A,
+        count: 2,
+    };
+    const BY_B: Dot = Dot {
+        replica: B,
+        count: 1,
+    };
+
+    /// An entry that both sides had as `file("base", 10, 1, 0)`, after a change of one.
+    fn after(by: Dot, change: impl FnOnce(&mut Entry, Dot)) -> Entry {
+        let mut entry = file("base", 10, 1, 0);
+        entry.version = entry
+            .version
+            .merged(&VersionVector::from_pairs([(by.replica, by.count)]));
+        change(&mut entry, by);
+        entry
+    }
+
+    fn edit(entry: &mut Entry, by: Dot, content: &str, secs: i64) {
+        entry.body = file(content, secs, 0, 1).body;
+        entry.dots.content = by;
+        entry.dots.mtime = by;
+    }
+
+    fn chmod(entry: &mut Entry, by: Dot, mode: u32) {
+        entry.mode = mode;
+        entry.dots.mode = by;
+    }
+
+    #[test]
+    fn both_chmod_vs_edit_is_made_by_who_has_the_content() {
+        let edited = after(BY_A, |entry, by| edit(entry, by, "edited", 5));
+        let closed = after(BY_B, |entry, by| chmod(entry, by, 0o600));
+        let both = Entry {
+            mode: 0o600,
+            version: version(2, 1),
+            dots: Dots {
+                mode: BY_B,
+                ..Dots::all(BY_A)
+            },
+            ..edited.clone()
+        };
+        let blend = Decision::Blend(both.clone());
+        assert_eq!(plan(Some(&edited), &closed), blend);
+        assert_eq!(plan(Some(&closed), &edited), Decision::Wait);
+        // Made here, it is a change that the other side follows.
+        let made = Entry {
+            version: both.version.raised(A, 3),
+            ..both
+        };
+        assert_eq!(plan(Some(&closed), &made), Decision::Install(made.clone()));
+    }
+
+    #[test]
+    fn a_mode_and_an_mtime_of_two_sides_make_one_entry_without_content() {
+        let touched = after(BY_A, |entry, by| {
+            edit(entry, by, "base", 5);
+            entry.dots.content = BASE;
+        });
+        let closed = after(BY_B, |entry, by| chmod(entry, by, 0o600));
+        let Decision::Blend(both) = plan(Some(&touched), &closed) else {
+            panic!("who has the mtime makes it");
+        };
+        assert_eq!((both.mode, both.mtime()), (0o600, touched.mtime()));
+        assert_eq!(both.dots.content, BASE);
+        assert_eq!(plan(Some(&closed), &touched), Decision::Wait);
+    }
+
+    #[test]
+    fn meta_both_chmod_has_one_rule() {
+        for (a, b, stays) in [
+            (0o600, 0o644, 0o600),
+            (0o755, 0o700, 0o700),
+            (0o640, 0o604, 0o640),
+            (0o755, 0o755, 0o755),
+        ] {
+            let ours = after(BY_A, |entry, by| chmod(entry, by, a));
+            let theirs = after(BY_B, |entry, by| chmod(entry, by, b));
+            let modes = [(&ours, &theirs), (&theirs, &ours)].map(|(mine, theirs)| {
+                match plan(Some(mine), theirs) {
+                    Decision::Record(entry) | Decision::SetMetadata(entry) => entry.mode,
+                    other => panic!("{other:?}"),
+                }
+            });
+            assert_eq!(modes, [stays; 2]);
+        }
+    }
+
+    #[test]
+    fn a_deletion_beats_a_change_of_metadata_and_no_edit() {
+        let gone = after(BY_A, |entry, by| {
+            *entry = other(Body::Deleted, 2, 0);
+            entry.dots = Dots::all(by);
+        });
+        let closed = after(BY_B, |entry, by| chmod(entry, by, 0o600));
+        let edited = after(BY_B, |entry, by| edit(entry, by, "edited", 5));
+        let knowing = |entry: &Entry| Entry {
+            version: version(2, 1),
+            ..entry.clone()
+        };
+        let removed = Decision::Remove(knowing(&gone));
+        assert_eq!(plan(Some(&gone), &closed), Decision::Record(knowing(&gone)));
+        assert_eq!(plan(Some(&closed), &gone), removed);
+        assert_eq!(
+            plan(Some(&gone), &edited),
+            Decision::Install(knowing(&edited))
+        );
+        let kept = plan(Some(&edited), &gone);
+        assert!(matches!(kept, Decision::Record(entry) if entry.body == edited.body));
+        // A folder as well.
+        let mut folder = after(BY_B, |entry, by| chmod(entry, by, 0o700));
+        folder.body = Body::Dir;
+        assert_eq!(plan(Some(&folder), &gone), removed);
+    }
+
+    #[test]
+    fn what_was_closed_to_others_is_not_open_after_a_lost_conflict() {
+        let winner = after(BY_A, |entry, by| edit(entry, by, "later", 30));
+        let loser = after(BY_B, |entry, by| {
+            edit(entry, by, "earlier", 20);
+            chmod(entry, by, 0o600);
+        });
+        assert_eq!(plan(Some(&winner), &loser), Decision::Wait);
+        let Decision::InstallKeepingOurs(installed) = plan(Some(&loser), &winner) else {
+            panic!("it lost");
+        };
+        assert_eq!((&installed.body, installed.mode), (&winner.body, 0o600));
+        assert_eq!(installed.version, version(2, 1));
+        // With a mode of its own the winner keeps it.
+        let mut open = winner;
+        chmod(&mut open, BY_A, 0o640);
+        let taken = Decision::InstallKeepingOurs(Entry {
+            version: version(2, 1),
+            ..open.clone()
+        });
+        assert_eq!(plan(Some(&loser), &open), taken);
     }
 
     #[test]
     fn exactly_one_side_keeps_the_name() {
         let bodies = [
-            file("one", 10, 0, 0).body,
-            file("two", 10, 0, 0).body,
-            file("two!", 9, 0, 0).body,
+            file("one", 10, 1, 0).body,
+            file("two", 10, 1, 0).body,
+            file("two!", 9, 1, 0).body,
             Body::Dir,
             link("x"),
             link("y"),
@@ -303,7 +457,7 @@ mod tests {
 
     #[test]
     fn conflict_names_are_legal_and_keep_the_extension() {
-        let body = file("one", 1, 0, 0).body;
+        let body = file("one", 1, 1, 0).body;
         let hash = id("one").short();
         let name = |text: &[u8]| String::from_utf8(conflict_name(text, &body, A, 0)).unwrap();
         assert_eq!(name(b"a.txt"), format!("a.conflict-aaaaaa-{hash}.txt"));
@@ -332,107 +486,7 @@ mod tests {
             conflict_name(b"a", &body, A, 1)
         );
     }
-
-    /// Two replicas as pure data: random edits, then exchange until quiet.
-    #[derive(Default, Clone)]
-    struct Side {
-        records: BTreeMap<String, Entry>,
-    }
-
-    impl Side {
-        fn edit(&mut self, path: &str, body: Body, here: ReplicaId) {
-            let version = changed_here(self.records.get(path), here, 0);
-            self.records.insert(
-                path.to_owned(),
-                Entry {
-                    body,
-                    mode: 0o644,
-                    version,
-                },
-            );
-        }
-
-        fn hear(&mut self, path: &str, theirs: &Entry, here: ReplicaId) {
-            let mine = self.records.get(path).cloned();
-            match plan(mine.as_ref(), theirs) {
-                Decision::Nothing | Decision::Wait => {}
-                Decision::Remove(entry)
-                | Decision::Record(entry)
-                | Decision::SetMetadata(entry)
-                | Decision::Install(entry) => {
-                    self.records.insert(path.to_owned(), entry);
-                }
-                Decision::InstallKeepingOurs(entry) => {
-                    let ours = mine.expect("a conflict has two sides").body;
-                    let copy = conflict_name(path.as_bytes(), &ours, here, 0);
-                    let copy = String::from_utf8(copy).unwrap();
-                    self.edit(&copy, ours, here);
-                    self.records.insert(path.to_owned(), entry);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn two_replicas_converge_and_lose_nothing() {
-        for seed in 0..300u32 {
-            let mut noise = blake3::Hasher::new()
-                .update(&seed.to_le_bytes())
-                .finalize_xof();
-            let mut byte = move || {
-                let mut one = [0u8; 1];
-                noise.fill(&mut one);
-                one[0]
-            };
-            let (mut a, mut b) = (Side::default(), Side::default());
-            let mut contents: Vec<ContentId> = Vec::new();
-            for round in 0..6 {
-                for step in 0..byte() % 6 {
-                    let path = format!("p{}.txt", byte() % 3);
-                    let text = format!("{round}-{step}");
-                    let body = file(&text, i64::from(byte() % 4), 0, 0).body;
-                    let here = byte() % 2 == 0;
-                    let (side, replica) = if here { (&mut a, A) } else { (&mut b, B) };
-                    // What its own author replaces need not survive.
-                    if let Some(Entry {
-                        body: Body::File { id, .. },
-                        ..
-                    }) = side.records.get(&path)
-                    {
-                        contents.retain(|content| content != id);
-                    }
-                    contents.push(id(&text));
-                    side.edit(&path, body, replica);
-                }
-                // A few messages get through before the next edits.
-                for _ in 0..byte() % 4 {
-                    let (from, to, here) = if byte() % 2 == 0 {
-                        (&a, &mut b, B)
-                    } else {
-                        (&b, &mut a, A)
-                    };
-                    let pick = from.records.iter().nth(byte() as usize % 4);
-                    if let Some((path, entry)) = pick.map(|(p, e)| (p.clone(), e.clone())) {
-                        to.hear(&path, &entry, here);
-                    }
-                }
-            }
-            for _ in 0..8 {
-                for (path, entry) in a.records.clone() {
-                    b.hear(&path, &entry, B);
-                }
-                for (path, entry) in b.records.clone() {
-                    a.hear(&path, &entry, A);
-                }
-            }
-            assert_eq!(a.records, b.records, "seed {seed}");
-            for content in contents {
-                let kept = a
-                    .records
-                    .values()
-                    .any(|entry| matches!(&entry.body, Body::File { id, .. } if *id == content));
-                assert!(kept, "seed {seed} lost {content}");
-            }
-        }
-    }
 }
+
+#[cfg(test)]
+mod convergence;

@@ -37,6 +37,10 @@ pub(crate) enum Bug {
     HearsNothingAgain,
     /// A job is performed though what it changes has become ignored.
     ChangesIgnored,
+    /// Mode and mtime are of who has the content.
+    ModeGoesWithContent,
+    /// A change of a mode beats a deletion as an edit does.
+    MetadataBeatsDeletion,
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! How records look in the index: a compact binary form, read with every
 //! length checked, because a disk can return anything.
 
-use crate::entry::{Body, ContentId, Entry, MODE_MASK, Mtime, TARGET_BYTES_MAX};
-use crate::version::{REPLICAS_MAX, ReplicaId, VersionVector};
+use crate::entry::{Body, ContentId, Dots, Entry, MODE_MASK, Mtime, TARGET_BYTES_MAX};
+use crate::transfer::blocks::BLOCK_BYTES_MIN;
+use crate::version::{Dot, REPLICAS_MAX, ReplicaId, VersionVector};
 
 /// What the disk looked like when the entry was recorded. A path whose stat
 /// still equals a trusted stamp is not read again.
@@ -70,6 +71,11 @@ pub struct Record {
     pub entry: Entry,
 }
 
+const UNTRUSTED: u8 = 1;
+/// What was hashed when the ids of large files were others; those are read again.
+const TRUSTED_BEFORE: u8 = 2;
+const TRUSTED: u8 = 3;
+
 /// A record as bytes.
 pub fn encode(record: &Record) -> Vec<u8> {
     let mut out = Vec::with_capacity(160);
@@ -77,7 +83,7 @@ pub fn encode(record: &Record) -> Vec<u8> {
     match &record.stamp {
         None => out.push(0),
         Some(stamp) => {
-            out.push(if stamp.trusted { 2 } else { 1 });
+            out.push(if stamp.trusted { TRUSTED } else { UNTRUSTED });
             out.extend_from_slice(&stamp.ino.to_le_bytes());
             out.extend_from_slice(&stamp.size.to_le_bytes());
             put_time(&mut out, stamp.mtime);
@@ -91,21 +97,35 @@ pub fn encode(record: &Record) -> Vec<u8> {
 
 /// The way back from [`encode`]; `None` for anything else.
 pub fn decode(bytes: &[u8]) -> Option<Record> {
+    decode_as(bytes, None)
+}
+
+/// As [`decode`], of a record from before entries told what set their fields; here it
+/// belongs to `owner`.
+pub fn decode_without_dots(bytes: &[u8], owner: ReplicaId) -> Option<Record> {
+    decode_as(bytes, Some(owner))
+}
+
+fn decode_as(bytes: &[u8], without_dots: Option<ReplicaId>) -> Option<Record> {
     let mut input = Input(bytes);
     let seq = input.u64()?;
     let stamp = match input.u8()? {
         0 => None,
-        kind @ (1 | 2) => Some(Stamp {
-            ino: input.u64()?,
-            size: input.u64()?,
-            mtime: input.time()?,
-            ctime: input.time()?,
-            mode: input.u32()?,
-            trusted: kind == 2,
-        }),
+        kind @ (UNTRUSTED | TRUSTED_BEFORE | TRUSTED) => {
+            let mut stamp = Stamp {
+                ino: input.u64()?,
+                size: input.u64()?,
+                mtime: input.time()?,
+                ctime: input.time()?,
+                mode: input.u32()?,
+                trusted: kind == TRUSTED,
+            };
+            stamp.trusted |= kind == TRUSTED_BEFORE && stamp.size <= BLOCK_BYTES_MIN;
+            Some(stamp)
+        }
         _ => return None,
     };
-    let entry = input.entry()?;
+    let entry = input.entry(without_dots)?;
     input.0.is_empty().then_some(Record { seq, stamp, entry })
 }
 
@@ -118,8 +138,17 @@ pub fn encode_entry(entry: &Entry) -> Vec<u8> {
 
 /// The way back from [`encode_entry`].
 pub fn decode_entry(bytes: &[u8]) -> Option<Entry> {
+    decode_entry_as(bytes, None)
+}
+
+/// As [`decode_without_dots`], of an entry alone.
+pub fn decode_entry_without_dots(bytes: &[u8], owner: ReplicaId) -> Option<Entry> {
+    decode_entry_as(bytes, Some(owner))
+}
+
+fn decode_entry_as(bytes: &[u8], without_dots: Option<ReplicaId>) -> Option<Entry> {
     let mut input = Input(bytes);
-    let entry = input.entry()?;
+    let entry = input.entry(without_dots)?;
     input.0.is_empty().then_some(entry)
 }
 
@@ -150,7 +179,30 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
         out.extend_from_slice(&replica.0.to_le_bytes());
         out.extend_from_slice(&count.to_le_bytes());
     }
+    put_dots(out, &entry.dots, &entry.version);
 }
+
+/// How many are told, then each as the place of its replica in the version, with
+/// [`IS_LAST`] if it is the last change of that one that the version knows, else
+/// followed by its number.
+fn put_dots(out: &mut Vec<u8>, dots: &Dots, version: &VersionVector) {
+    let dots = dots.told_beside(version);
+    out.push(dots.len() as u8);
+    for dot in dots {
+        let mut kept = version.pairs().take(REPLICAS_MAX);
+        match kept.position(|(id, _)| id == dot.replica) {
+            Some(place) if version.counter(dot.replica) != dot.count => {
+                out.push(place as u8);
+                out.extend_from_slice(&dot.count.to_le_bytes());
+            }
+            // A version that had to be cut knows at least its first replica.
+            place => out.push(place.unwrap_or(0) as u8 | IS_LAST),
+        }
+    }
+}
+
+const IS_LAST: u8 = 0x80;
+const _: () = assert!(REPLICAS_MAX < IS_LAST as usize);
 
 struct Input<'a>(&'a [u8]);
 
@@ -179,7 +231,23 @@ impl Input<'_> {
         Some(Mtime { secs, nanos })
     }
 
-    fn entry(&mut self) -> Option<Entry> {
+    fn dots(&mut self, version: &VersionVector) -> Option<Dots> {
+        let count = self.u8()?;
+        let mut dots = Vec::new();
+        for _ in 0..count.min(4) {
+            let place = self.u8()?;
+            let (replica, last) = version.pairs().nth(usize::from(place & !IS_LAST))?;
+            let count = match place & IS_LAST {
+                0 => self.u64()?,
+                _ => last,
+            };
+            dots.push(Dot { replica, count });
+        }
+        Dots::of_told(&dots, version)
+    }
+
+    /// Of an owner whose entries do not tell what set their fields, or with that.
+    fn entry(&mut self, without_dots: Option<ReplicaId>) -> Option<Entry> {
         let body = match self.u8()? {
             0 => Body::File {
                 id: ContentId(self.take()?),
@@ -207,10 +275,16 @@ impl Input<'_> {
         for _ in 0..count {
             pairs.push((ReplicaId(self.u64()?), self.u64()?));
         }
+        let version = VersionVector::from_pairs(pairs);
+        let dots = match without_dots {
+            None => self.dots(&version)?,
+            Some(owner) => Dots::unknown(&version, owner)?,
+        };
         Some(Entry {
             body,
             mode,
-            version: VersionVector::from_pairs(pairs),
+            version,
+            dots,
         })
     }
 }
@@ -251,19 +325,87 @@ mod tests {
             .map(|(n, body)| Record {
                 seq: n as u64,
                 stamp: (n % 2 == 0).then_some(stamp),
-                entry: Entry {
-                    body,
-                    mode: 0o640,
-                    version: version.clone(),
-                },
+                entry: Entry::of(body, 0o640, version.clone()),
             })
             .collect()
+    }
+
+    #[test]
+    fn what_was_hashed_with_the_ids_of_before_is_read_again_if_it_is_large() {
+        let record = &records()[0];
+        for (size, is_trusted) in [(BLOCK_BYTES_MIN, true), (BLOCK_BYTES_MIN + 1, false)] {
+            let stamp = Stamp {
+                size,
+                ..record.stamp.unwrap()
+            };
+            let mut bytes = encode(&Record {
+                stamp: Some(stamp),
+                ..record.clone()
+            });
+            bytes[8] = TRUSTED_BEFORE;
+            let trusted = decode(&bytes).unwrap().stamp.unwrap().trusted;
+            assert_eq!(trusted, is_trusted, "{size}");
+        }
     }
 
     #[test]
     fn records_come_back() {
         for record in records() {
             assert_eq!(decode(&encode(&record)), Some(record));
+        }
+    }
+
+    #[test]
+    fn what_set_each_field_comes_back_and_usually_costs_two_bytes() {
+        let dot = |replica, count| Dot {
+            replica: ReplicaId(replica),
+            count,
+        };
+        let mut record = records().remove(0);
+        let plain = encode(&record).len();
+        let without = plain - 2;
+        for (content, mode, mtime, bytes) in [
+            (dot(1, 2), dot(1, 2), dot(1, 2), 2),
+            (dot(1, 1), dot(1, 1), dot(1, 1), 10),
+            (dot(1, 2), dot(u64::MAX, 3), dot(1, 2), 4),
+            (dot(1, 1), dot(u64::MAX, 2), dot(1, 2), 20),
+        ] {
+            record.entry.dots = Dots {
+                content,
+                mode,
+                mtime,
+            };
+            let encoded = encode(&record);
+            assert_eq!(encoded.len(), without + bytes);
+            assert_eq!(decode(&encoded), Some(record.clone()));
+        }
+        record.entry.version = VersionVector::from_pairs([(ReplicaId(1), 2)]);
+        record.entry.dots = Dots::all(dot(1, 2));
+        assert_eq!(encode(&record).len(), without + 1 - 16);
+    }
+
+    #[test]
+    fn a_record_of_more_replicas_than_there_can_be_is_still_readable() {
+        let mut record = records().remove(0);
+        let all = (1..=REPLICAS_MAX as u64 + 9).map(|id| (ReplicaId(id), id));
+        record.entry.version = VersionVector::from_pairs(all);
+        let last = Dots::unknown(&record.entry.version, ReplicaId(0));
+        record.entry.dots = last.unwrap();
+        assert!(decode(&encode(&record)).is_some());
+    }
+
+    #[test]
+    fn what_the_version_does_not_know_has_set_nothing() {
+        let mut record = records().remove(0);
+        for (replica, count) in [(1, 3), (u64::MAX, 4)] {
+            let dot = Dot {
+                replica: ReplicaId(replica),
+                count,
+            };
+            record.entry.dots = Dots::all(dot);
+            assert_eq!(decode(&encode(&record)), None);
+            record.entry.dots.content.count = 1;
+            assert_eq!(decode(&encode(&record)), None);
         }
     }
 

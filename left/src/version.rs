@@ -32,6 +32,15 @@ impl fmt::Display for ReplicaId {
     }
 }
 
+/// One change: the one that a replica counted so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Dot {
+    /// Who made it.
+    pub replica: ReplicaId,
+    /// Its number, never zero.
+    pub count: u64,
+}
+
 /// How one version stands to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relation {
@@ -100,6 +109,17 @@ impl VersionVector {
     /// What `replica` counted last.
     pub fn counter(&self, replica: ReplicaId) -> u64 {
         self.0.get(&replica).copied().unwrap_or(0)
+    }
+
+    /// Whether it was made with this change known.
+    pub fn knows(&self, dot: Dot) -> bool {
+        dot.count > 0 && self.counter(dot.replica) >= dot.count
+    }
+
+    /// The last change of a replica that it knows.
+    pub fn last_of(&self, replica: ReplicaId) -> Option<Dot> {
+        let count = self.0.get(&replica).copied()?;
+        Some(Dot { replica, count })
     }
 
     fn covers(&self, other: &Self) -> bool {

@@ -5,16 +5,47 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::{Elsewhere, Job, Source};
+use super::{Elsewhere, Job, Outcome, Source, drop_small_part};
 use crate::disk::{Content, Disk, Handle, Rename};
 use crate::part::{PartId, open_complete_part, open_part, remove_part};
 use crate::path::RelPath;
 use crate::record::Stamp;
-use crate::transfer::blocks::{Geometry, Hashed, hash_file};
+use crate::transfer::blocks::Geometry;
+use crate::transfer::hash::{Hashed, hash_file};
+
+/// Gathers a long content before its job is applied, so that this need not wait for
+/// it; else says what came of the job.
+pub fn copy(
+    share: &impl Disk,
+    job: &Job,
+    go_on: &(dyn Fn() -> bool + Sync),
+) -> Result<(), Outcome> {
+    let gathered = gather(share, job, go_on).and_then(|missing| {
+        let (None, Some(id), Some((_, size))) = (missing, job.part(), job.content()) else {
+            return Ok(missing);
+        };
+        // What the kernel could not write it may have dropped; begin again.
+        let synced = open_complete_part(share, id, size).and_then(|part| Ok(part.sync()?));
+        synced
+            .inspect_err(|_| remove_part(share, id))
+            .map(|()| None)
+    });
+    let outcome = match gathered {
+        Ok(None) => return Ok(()),
+        Ok(Some(elsewhere)) => Outcome::NotHere(elsewhere),
+        Err(error) => Outcome::Failed(error),
+    };
+    drop_small_part(share, job);
+    Err(outcome)
+}
 
 /// Makes the part of a job from what is on this side, or says what is there instead.
-/// A job without a source has its part already.
-pub(super) fn gather(share: &impl Disk, job: &Job) -> io::Result<Option<Elsewhere>> {
+/// A job without a source has its part already. `go_on` ends it early, as a failure.
+pub(super) fn gather(
+    share: &impl Disk,
+    job: &Job,
+    go_on: &(dyn Fn() -> bool + Sync),
+) -> io::Result<Option<Elsewhere>> {
     let (Some(source), Some(id), Some((content, size))) = (&job.source, job.part(), job.content())
     else {
         return Ok(None);
@@ -23,14 +54,18 @@ pub(super) fn gather(share: &impl Disk, job: &Job) -> io::Result<Option<Elsewher
         return Ok(Some(Elsewhere::Another));
     };
     let missing = match source {
+        Source::Moved(..) => return Ok(None),
         Source::Trash(name, _) => from_trash(share, name, &id.name(), size)?,
-        Source::Path(path, before) => from_path(share, path, before, id)?,
+        Source::Path(path, before) => from_path(share, path, before, id, go_on)?,
     };
     if missing.is_some() {
         return Ok(missing);
     }
     let part = open_complete_part(share, id, size)?;
-    let hashed = hash_file(&part, geometry, 1, &|| true)?;
+    let hashed = hash_file(&part, geometry, 1, go_on)?;
+    if !go_on() {
+        return Err(ended());
+    }
     if matches!(hashed, Hashed::Whole { id, .. } if id == content) {
         return Ok(None);
     }
@@ -46,7 +81,7 @@ pub(super) fn gather(share: &impl Disk, job: &Job) -> io::Result<Option<Elsewher
                     other => Err(other),
                 })?;
         }
-        Source::Path(..) => remove_part(share, id),
+        Source::Path(..) | Source::Moved(..) => remove_part(share, id),
     }
     Ok(Some(Elsewhere::Another))
 }
@@ -78,6 +113,7 @@ fn from_path(
     path: &RelPath,
     before: &Stamp,
     id: PartId,
+    go_on: &dyn Fn() -> bool,
 ) -> io::Result<Option<Elsewhere>> {
     let Ok(file) = share.open_file(path) else {
         return Ok(Some(Elsewhere::Gone));
@@ -87,6 +123,12 @@ fn from_path(
     }
     let part = open_part(share, id)?;
     part.set_len(0)?;
-    share.copy(&file, &part)?;
-    Ok(None)
+    match share.copy(&file, &part, go_on)? {
+        true => Ok(None),
+        false => Err(ended()),
+    }
+}
+
+fn ended() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "left is ending")
 }

@@ -12,6 +12,7 @@ use std::io;
 use rustix::io::Errno;
 
 use exchange::{Exchanged, exchange};
+pub use gather::copy;
 use gather::gather;
 use remove::{remove, trash_name};
 
@@ -43,6 +44,8 @@ pub enum How {
 pub enum Source {
     /// In the trash, under this name: it is moved.
     Trash(Vec<u8>, Trashed),
+    /// It was in the trash under this name, and is in the part by now.
+    Moved(Vec<u8>, Trashed),
     /// At another path, which looked like this: it is copied.
     Path(RelPath, Stamp),
 }
@@ -68,6 +71,12 @@ pub struct Job {
 }
 
 impl Job {
+    /// What comes of it is neither what this side has nor what the peer offered, so that
+    /// it gets a number of its own when it is done.
+    pub fn is_change_of_ours(&self) -> bool {
+        self.target.version != self.theirs.version
+    }
+
     /// The content that has to be received first.
     pub fn content(&self) -> Option<(ContentId, u64)> {
         match (self.how, &self.target.body) {
@@ -138,13 +147,18 @@ const SYNC_EACH_MAX: usize = 8;
 pub fn apply(share: &impl Disk, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Outcome)> {
     let ended = apply_all(share, index, jobs);
     for (job, outcome) in &ended {
-        // The next attempt has a part of its own; this one would stay.
-        let id = job.part().filter(|id| id.slot != 0);
-        if let (Some(id), false) = (id, matches!(outcome, Outcome::Done { .. })) {
-            remove_part(share, id);
+        if !matches!(outcome, Outcome::Done { .. }) {
+            drop_small_part(share, job);
         }
     }
     ended
+}
+
+/// The next attempt has a part of its own; this one would stay.
+fn drop_small_part(share: &impl Disk, job: &Job) {
+    if let Some(id) = job.part().filter(|id| id.slot != 0) {
+        remove_part(share, id);
+    }
 }
 
 fn apply_all<D: Disk>(share: &D, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Outcome)> {
@@ -158,7 +172,7 @@ fn apply_all<D: Disk>(share: &D, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job
             ended.push((job, Outcome::Changed));
             continue;
         }
-        match gather(share, &job) {
+        match gather(share, &job, &|| true) {
             Ok(None) => {}
             Ok(Some(elsewhere)) => {
                 ended.push((job, Outcome::NotHere(elsewhere)));
@@ -514,21 +528,59 @@ fn set_metadata(share: &impl Disk, job: &Job) -> io::Result<Outcome> {
     if !same {
         return Ok(Outcome::Changed);
     }
-    change_mode(&file, job.target.mode)?;
-    if let Some(mtime) = job.target.mtime() {
-        file.set_mtime(mtime)?;
+    // Only what differs, so that nothing is set back that a user sets right now.
+    let mut expected = (now.mode & MODE_MASK, now.mtime);
+    if expected.0 != job.target.mode {
+        let mode = || Ok(file.stat()?.permissions() & MODE_MASK);
+        match set(job.target.mode, |mode| change_mode(&file, mode), mode)? {
+            Some(is) => expected.0 = is,
+            None => return Ok(Outcome::Changed),
+        }
+    }
+    if let Some(mtime) = job.target.mtime().filter(|mtime| *mtime != now.mtime) {
+        let is = || Ok(file.stat()?.mtime);
+        match set(mtime, |mtime| file.set_mtime(mtime), is)? {
+            Some(is) => expected.1 = is,
+            None => return Ok(Outcome::Changed),
+        }
     }
     file.sync()?;
     let now = file.stat()?.stamp();
-    // A write between the look and the new mtime would be hidden by it, so
-    // the content is read once more.
-    Ok(Outcome::Done {
-        stamp: Stamp {
-            trusted: false,
-            ..now
+    // What a user has set since then must not pass for what the file system made of
+    // what was asked. And a write between the look and the new mtime would be hidden
+    // by it, so the content is read once more.
+    let (mode, mtime) = expected;
+    let stamp = Stamp {
+        mode: now.mode & !MODE_MASK | mode,
+        mtime: match job.target.body {
+            Body::Dir => now.mtime,
+            _ => mtime,
         },
-        copy: None,
-    })
+        trusted: false,
+        ..now
+    };
+    Ok(Outcome::Done { stamp, copy: None })
+}
+
+/// Sets something of a file, and answers what the file system made of it; `None` if a
+/// user set something else right then, which is what it is now.
+fn set<T: PartialEq + Copy>(
+    asked: T,
+    set: impl Fn(T) -> Result<(), Errno>,
+    is: impl Fn() -> Result<T, Errno>,
+) -> Result<Option<T>, Errno> {
+    set(asked)?;
+    let first = is()?;
+    if first == asked {
+        return Ok(Some(first));
+    }
+    // A file system that cannot keep it keeps it like this each time.
+    set(asked)?;
+    if is()? == first {
+        return Ok(Some(first));
+    }
+    set(first)?;
+    Ok(None)
 }
 
 fn done(now: &Stat, copy: Option<RelPath>) -> Outcome {

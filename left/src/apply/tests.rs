@@ -84,15 +84,13 @@ fn file(text: &str, counter: u64) -> Entry {
         secs: 1_000,
         nanos: 5,
     };
-    Entry {
-        body: Body::File {
-            id,
-            size: text.len() as u64,
-            mtime,
-        },
-        mode: 0o640,
-        version: VersionVector::from_pairs([(ReplicaId(2), counter)]),
-    }
+    let body = Body::File {
+        id,
+        size: text.len() as u64,
+        mtime,
+    };
+    let version = VersionVector::from_pairs([(ReplicaId(2), counter)]);
+    Entry::of(body, 0o640, version)
 }
 
 #[test]
@@ -313,11 +311,7 @@ impl Place {
     /// A removal of what the index knows.
     fn removal(&self, name: &str, known: Record) -> Job {
         let version = VersionVector::from_pairs([(ReplicaId(2), 2)]);
-        let target = Entry {
-            body: Body::Deleted,
-            mode: 0,
-            version,
-        };
+        let target = Entry::of(Body::Deleted, 0, version);
         let path = RelPath::parse(name.as_bytes()).unwrap();
         Job {
             path,

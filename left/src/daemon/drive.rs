@@ -60,6 +60,8 @@ pub(super) struct Hands {
     pub reporter: Arc<Reporter>,
     /// The thread that changes the share.
     pub applier: SyncSender<Box<Job>>,
+    /// The thread that copies what is long.
+    pub copier: SyncSender<Box<Job>>,
     /// Makes the scanner look again soon.
     pub watcher: Arc<Watcher>,
 }
@@ -175,11 +177,10 @@ fn perform(
                 return Ok(Some(Event::Stuck { session }));
             }
         }
-        Action::Apply(job) => {
-            // Its queue is longer than what the engine has on its way; it is only
-            // gone at the end of the process.
-            let _ = hands.applier.try_send(job);
-        }
+        // Their queues are longer than what the engine has on its way; they are only
+        // gone at the end of the process.
+        Action::Copy(job) => drop(hands.copier.try_send(job)),
+        Action::Apply(job) => drop(hands.applier.try_send(job)),
         Action::HangUp { session } => {
             waiting.sessions.remove(&session);
         }

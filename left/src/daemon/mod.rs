@@ -29,7 +29,7 @@ use drive::{Hands, drive};
 pub use error::DaemonError;
 use looking::Looking;
 use places::{open_events, refuse_log_inside, share_path};
-use work::apply_all;
+use work::Working;
 
 use crate::events::Reporter;
 use crate::index::Index;
@@ -55,7 +55,7 @@ const GRACE: Duration = Duration::from_millis(1500);
 /// Inputs waiting for the engine.
 const INPUTS_MAX: usize = 1024;
 
-/// Jobs waiting for the applier; more than the engine ever has on their way.
+/// Jobs waiting for the applier or copier; more than the engine ever has on their way.
 const JOBS_MAX: usize = 1024;
 
 /// The name of the index inside the state folder.
@@ -229,7 +229,7 @@ struct Daemon {
     context: Arc<SessionContext>,
     stop: Arc<AtomicBool>,
     inputs: SyncSender<Input>,
-    /// The engine, the applier and the scanner: what writes.
+    /// The engine, the copier, the applier and the scanner: what writes.
     workers: Vec<JoinHandle<()>>,
     /// Why a worker ended by itself.
     failed: Arc<std::sync::Mutex<Option<DaemonError>>>,
@@ -248,6 +248,7 @@ impl Daemon {
         let lists = Arc::new(ListCache::default());
         let (inputs, inputs_end) = sync_channel(INPUTS_MAX);
         let (jobs, jobs_end) = sync_channel(JOBS_MAX);
+        let (copies, copies_end) = sync_channel(JOBS_MAX);
         let (wake, woken) = sync_channel(1);
         let failed = Arc::new(std::sync::Mutex::new(None));
         let fail = Failing {
@@ -262,6 +263,7 @@ impl Daemon {
             index: index.clone(),
             reporter: reporter.clone(),
             applier: jobs,
+            copier: copies,
             watcher: watcher.clone(),
         };
         let fail_engine = fail.clone();
@@ -270,17 +272,19 @@ impl Daemon {
                 fail_engine.with(error);
             }
         })?);
-        let (applier_share, applier_index, applied) =
-            (share.clone(), index.clone(), inputs.clone());
+        let applier = Arc::new(Working {
+            share: share.clone(),
+            index: index.clone(),
+            inputs: inputs.clone(),
+            evicted: std::sync::Mutex::new(Instant::now()),
+        });
+        let (copier, ending) = (applier.clone(), stop.clone());
+        workers.push(spawn("copier", move || {
+            copier.copy_all(&copies_end, &|| !ending.load(Ordering::Relaxed));
+        })?);
         let placing = watcher.clone();
         workers.push(spawn("applier", move || {
-            apply_all(
-                &applier_share,
-                &applier_index,
-                &placing,
-                &jobs_end,
-                &applied,
-            )
+            applier.apply_all(&jobs_end, &*placing);
         })?);
         let scanner = Scanner::new(
             share.clone(),

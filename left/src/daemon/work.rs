@@ -1,13 +1,15 @@
-//! What the applier does all day.
+//! What the applier does all day, and who copies for it what is long.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::Input;
-use crate::apply::{Job, Outcome, apply};
+use crate::apply::{Job, Outcome, apply, copy};
+use crate::disk::Disk;
 use crate::engine::Event;
-use crate::index::Index;
+use crate::index::{Index, Store};
 use crate::path::RelPath;
 use crate::share::Share;
 use crate::trash::{evict, unix_seconds};
@@ -19,34 +21,92 @@ const EVICT_EVERY: Duration = Duration::from_secs(600);
 /// Files put in place together.
 const BATCH_JOBS: usize = 256;
 
-pub(super) fn apply_all(
-    share: &Share,
-    index: &Index,
-    watcher: &Watcher,
-    jobs: &Receiver<Box<Job>>,
-    inputs: &SyncSender<Input>,
-) {
-    let mut evicted = Instant::now();
-    while let Ok(first) = jobs.recv() {
-        let rest = jobs.try_iter().take(BATCH_JOBS - 1);
-        let batch: Vec<_> = std::iter::once(first).chain(rest).map(|job| *job).collect();
-        // A look at what is in place and not yet on record would read it again.
-        let paths: Vec<RelPath> = batch.iter().map(|job: &Job| job.path.clone()).collect();
-        watcher.hold(&paths);
-        let applied = apply(share, index, batch);
+/// What those who change the share need.
+pub(super) struct Working<D = Share, S = Index> {
+    pub share: Arc<D>,
+    pub index: Arc<S>,
+    pub inputs: SyncSender<Input>,
+    /// When the trash was looked through.
+    pub evicted: Mutex<Instant>,
+}
+
+impl<D: Disk, S: Store> Working<D, S> {
+    /// Puts what was received or copied in place. Whoever looks at the share is told
+    /// of the paths before and after.
+    pub(super) fn apply_all(&self, jobs: &Receiver<Box<Job>>, watcher: &impl Placing) {
+        while let Ok(first) = jobs.recv() {
+            let rest = jobs.try_iter().take(BATCH_JOBS - 1);
+            let batch: Vec<_> = std::iter::once(first).chain(rest).map(|job| *job).collect();
+            // A look at what is in place and not yet on record would read it again.
+            let paths: Vec<RelPath> = batch.iter().map(|job: &Job| job.path.clone()).collect();
+            watcher.hold(&paths);
+            let applied = apply(&*self.share, &*self.index, batch);
+            let told = self.tell_applied(applied);
+            watcher.release(&paths);
+            if told.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Copies one content after the other, until `go_on` says that the end has come;
+    /// what was begun is begun again by the next process.
+    pub(super) fn copy_all(&self, jobs: &Receiver<Box<Job>>, go_on: &(dyn Fn() -> bool + Sync)) {
+        while let Ok(job) = jobs.recv() {
+            let told = match copy(&*self.share, &job, go_on) {
+                Ok(()) => self
+                    .inputs
+                    .send(Input::Event(Event::Copied(job)))
+                    .or(Err(())),
+                Err(_) if !go_on() => return,
+                Err(outcome) => self.tell_applied(vec![(*job, outcome)]),
+            };
+            if told.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn tell_applied(&self, applied: Vec<(Job, Outcome)>) -> Result<(), ()> {
         let is_full = applied.iter().any(|(_, outcome)| {
             matches!(outcome, Outcome::Failed(error) if error.kind() == io::ErrorKind::StorageFull)
         });
-        if is_full || evicted.elapsed() >= EVICT_EVERY {
-            evicted = Instant::now();
-            // What the index cannot forget now it forgets the next time.
-            let _ = evict(share, index, unix_seconds(share), is_full);
+        {
+            let mut evicted = self
+                .evicted
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            if is_full || evicted.elapsed() >= EVICT_EVERY {
+                *evicted = Instant::now();
+                // What the index cannot forget now it forgets the next time.
+                let _ = evict(
+                    &*self.share,
+                    &*self.index,
+                    unix_seconds(&*self.share),
+                    is_full,
+                );
+            }
         }
         let applied = Event::Applied(applied);
-        let told = inputs.send(Input::Event(applied));
-        watcher.release(&paths);
-        if told.is_err() {
-            return;
-        }
+        self.inputs.send(Input::Event(applied)).or(Err(()))
     }
 }
+
+/// Whoever must not look at what is just put in place.
+pub(super) trait Placing {
+    fn hold(&self, paths: &[RelPath]);
+    fn release(&self, paths: &[RelPath]);
+}
+
+impl Placing for Watcher {
+    fn hold(&self, paths: &[RelPath]) {
+        Watcher::hold(self, paths);
+    }
+
+    fn release(&self, paths: &[RelPath]) {
+        Watcher::release(self, paths);
+    }
+}
+
+#[cfg(test)]
+mod tests;

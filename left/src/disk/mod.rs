@@ -6,9 +6,13 @@
 //!
 //! [`Share`]: crate::share::Share
 
+mod extents;
 mod real;
 
+use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime};
+
+pub use extents::Extents;
 
 use rustix::io::Errno;
 
@@ -97,6 +101,12 @@ pub struct Space {
     pub free_files: u64,
 }
 
+/// Copied at a time, so that whoever waits for the end does not wait long.
+const COPY_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Copied without making it durable: else others who sync wait for all of it.
+const UNSYNCED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// Something open, which stays the same whatever becomes of its name.
 pub trait Handle {
     /// What the file system says of it.
@@ -117,6 +127,18 @@ pub trait Content: Handle + Sync {
     fn set_len(&self, size: u64) -> Result<(), Errno>;
     /// Sets the modification time.
     fn set_mtime(&self, mtime: Mtime) -> Result<(), Errno>;
+
+    /// The first data at or after an offset; `None` if there is a hole up to the
+    /// end. A file system that cannot say has data only.
+    fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>, Errno> {
+        Ok(Some(offset..u64::MAX))
+    }
+
+    /// Makes a range zeros, and a hole where there can be one. It does not go
+    /// past the end.
+    fn clear(&self, range: Range<u64>) -> Result<(), Errno> {
+        write_zeros(self, range)
+    }
 
     /// Reads a whole buffer; `false` at an early end of the file.
     fn read_whole_at(&self, bytes: &mut [u8], offset: u64) -> Result<bool, Errno> {
@@ -145,6 +167,18 @@ pub trait Content: Handle + Sync {
         }
         Ok(())
     }
+}
+
+fn write_zeros(file: &(impl Content + ?Sized), range: Range<u64>) -> Result<(), Errno> {
+    let len = range.end.saturating_sub(range.start).min(64 * 1024);
+    let zeros = vec![0; len as usize];
+    let mut at = range.start;
+    while at < range.end {
+        let len = (range.end - at).min(len);
+        file.write_whole_at(&zeros[..len as usize], at)?;
+        at += len;
+    }
+    Ok(())
 }
 
 /// The file system of one share, and the clocks beside it.
@@ -207,9 +241,14 @@ pub trait Disk {
         how: Rename,
     ) -> Result<(), Errno>;
 
-    /// Copies a whole content, by the file system's own means where it has any.
-    /// The copy is empty before.
-    fn copy(&self, from: &Self::File, to: &Self::File) -> Result<(), Errno>;
+    /// Copies some bytes of a range to the same place, by the file system's own
+    /// means where it has any; none at the end of the file.
+    fn copy_some(
+        &self,
+        from: &Self::File,
+        to: &Self::File,
+        range: Range<u64>,
+    ) -> Result<u64, Errno>;
 
     /// Makes everything durable.
     fn sync_all(&self) -> Result<(), Errno>;
@@ -226,6 +265,40 @@ pub trait Disk {
     fn thread_time(&self) -> Duration;
     /// On how many threads a file is hashed.
     fn hash_threads(&self) -> usize;
+
+    /// Copies a whole content with its holes. The copy is empty before. `go_on`
+    /// is asked now and then, and `false` says that it has ended the work.
+    fn copy(
+        &self,
+        from: &Self::File,
+        to: &Self::File,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<bool, Errno> {
+        let mut at = 0;
+        let mut unsynced = 0;
+        while let Some(data) = from.next_data(at)? {
+            at = data.start;
+            while at < data.end {
+                if !go_on() {
+                    return Ok(false);
+                }
+                let piece = at..data.end.min(at.saturating_add(COPY_BYTES_MAX));
+                match self.copy_some(from, to, piece)? {
+                    0 => return Ok(true),
+                    copied => {
+                        at += copied;
+                        unsynced += copied;
+                    }
+                }
+                if unsynced >= UNSYNCED_BYTES_MAX {
+                    to.sync()?;
+                    unsynced = 0;
+                }
+            }
+        }
+        to.set_len(from.stat()?.size)?;
+        Ok(true)
+    }
 
     /// What lies at `path` itself.
     fn stat(&self, path: &RelPath) -> Result<Stat, Errno> {

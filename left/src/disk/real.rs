@@ -4,18 +4,19 @@
 #![allow(clippy::unnecessary_cast)]
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{
-    AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, chmodat, fchmod, fstat,
-    fsync, ftruncate, futimens, linkat, mkdirat, openat, readlinkat, renameat, renameat_with,
-    statat, symlinkat, unlinkat,
+    AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom, Timespec, Timestamps, UTIME_OMIT,
+    chmodat, copy_file_range, fallocate, fchmod, fstat, fsync, ftruncate, futimens, linkat,
+    mkdirat, openat, readlinkat, renameat, renameat_with, seek, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Content, Disk, Handle, Rename, Space, Stat};
+use super::{Content, Disk, Handle, Rename, Space, Stat, write_zeros};
 use crate::entry::Mtime;
 use crate::path::RelPath;
 use crate::share::{DIR_FLAGS, Share};
@@ -85,6 +86,26 @@ impl Content for File {
             },
         };
         futimens(self, &times)
+    }
+
+    /// Moves the descriptor's own offset, which nothing here goes by.
+    fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>, Errno> {
+        match seek(self, SeekFrom::Data(offset)) {
+            Ok(data) => {
+                let hole = seek(self, SeekFrom::Hole(data)).unwrap_or(u64::MAX);
+                Ok(Some(data..hole.max(data + 1)))
+            }
+            Err(Errno::NXIO) => Ok(None),
+            Err(_) => Ok(Some(offset..u64::MAX)),
+        }
+    }
+
+    fn clear(&self, range: Range<u64>) -> Result<(), Errno> {
+        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(self, how, range.start, range.end - range.start) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => write_zeros(self, range),
+            other => other,
+        }
     }
 }
 
@@ -200,12 +221,19 @@ impl Disk for Share {
         renameat_with(from.0, from.1, to.0, to.1, flag)
     }
 
-    /// Within one file system this becomes `copy_file_range`, and a reflink
-    /// where there are such.
-    fn copy(&self, mut from: &File, mut to: &File) -> Result<(), Errno> {
-        let copied = std::io::copy(&mut from, &mut to);
-        let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        copied.map(drop).map_err(errno)
+    /// Within one file system this is a reflink where there are such.
+    fn copy_some(&self, from: &File, to: &File, range: Range<u64>) -> Result<u64, Errno> {
+        let len = (range.end - range.start) as usize;
+        let (mut read, mut written) = (range.start, range.start);
+        match copy_file_range(from, Some(&mut read), to, Some(&mut written), len) {
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+            Err(Errno::INTR) => return self.copy_some(from, to, range),
+            other => return Ok(other? as u64),
+        }
+        let mut bytes = vec![0; len.min(128 * 1024)];
+        let read = from.read_at(&mut bytes, range.start)?;
+        to.write_whole_at(&bytes[..read], range.start)?;
+        Ok(read as u64)
     }
 
     fn sync_all(&self) -> Result<(), Errno> {

@@ -23,6 +23,9 @@ pub enum Action {
         /// For what.
         job: Box<Job>,
     },
+    /// Copy a long content on this side, or take it out of the trash and verify it,
+    /// one after the other and not in the way of what is to be applied.
+    Copy(Box<Job>),
     /// Change the share.
     Apply(Box<Job>),
     /// End the session; nothing more is said in it.

@@ -63,7 +63,9 @@ pub enum Event {
         /// Whether the part is complete.
         result: Result<(), Missed>,
     },
-    /// Jobs were performed.
+    /// A long content that was to be copied is in its part.
+    Copied(Box<Job>),
+    /// Jobs were performed, or could not even be copied for.
     Applied(Vec<(Job, Outcome)>),
     /// A person said that this set of removals, which is held back, is meant.
     Confirmed {

@@ -6,6 +6,7 @@ use super::{Action, Engine, IN_FLIGHT_MAX, News, PAGE_WANTS, Stage};
 use crate::apply::{Elsewhere, How, Job, Outcome, Source};
 use crate::entry::{Body, ContentId};
 use crate::index::{Change, IndexError, Store, Trashed};
+use crate::merge::changed_here;
 use crate::path::RelPath;
 use crate::plan::{Decision, plan};
 use crate::planted::{Bug, makes};
@@ -62,7 +63,9 @@ impl<S: Store> Engine<S> {
                     }
                     // A want that is no tombstone removes nothing.
                     Decision::Wait | Decision::Remove(_) => continue,
-                    Decision::SetMetadata(entry) => (How::SetMetadata, entry),
+                    Decision::SetMetadata(entry) | Decision::Blend(entry) => {
+                        (How::SetMetadata, entry)
+                    }
                     Decision::Install(entry) => (How::Install, entry),
                     Decision::InstallKeepingOurs(entry) => (How::InstallKeepingOurs, entry),
                 };
@@ -108,8 +111,17 @@ impl<S: Store> Engine<S> {
                         Here::Nowhere => {}
                     }
                 }
+                let is_long_copy = is_long_copy(&job);
+                if is_long_copy && self.copies() >= COPIES_MAX {
+                    // Its turn comes; others need not wait for it.
+                    continue;
+                }
                 self.contents.extend(owned);
                 match content {
+                    _ if is_long_copy => {
+                        self.in_flight.insert(path, Stage::Copying(owned));
+                        self.actions.push(Action::Copy(Box::new(job)));
+                    }
                     Some((_, size)) if size > 0 && job.source.is_none() => {
                         self.in_flight.insert(path, Stage::Fetching(owned));
                         let job = Box::new(job);
@@ -182,14 +194,7 @@ impl<S: Store> Engine<S> {
             .as_ref()
             .is_some_and(|known| known.id == session);
         match result {
-            // The peer deleted it meanwhile; a version that was only replaced
-            // is whole and comes first, so that a busy file does arrive.
-            Ok(()) if !self.is_wanted(&job.path)? => {
-                self.actions.extend(job.part().map(Action::RemovePart));
-                self.finish(&job);
-                self.look_at_all_removals();
-            }
-            Ok(()) => self.hand_to_applier(job),
+            Ok(()) => self.take_complete(job)?,
             Err(missed) => {
                 self.finish(&job);
                 if !self.is_wanted(&job.path)? {
@@ -229,6 +234,46 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
+    fn copies(&self) -> usize {
+        let stages = self.in_flight.values();
+        stages
+            .filter(|stage| matches!(stage, Stage::Copying(_)))
+            .count()
+    }
+
+    pub(super) fn take_copied(&mut self, job: Job) -> Result<(), IndexError> {
+        if !matches!(self.in_flight.get(&job.path), Some(Stage::Copying(_))) {
+            return Ok(());
+        }
+        let Some(Source::Trash(name, trashed)) = job.source else {
+            // Nothing is left to be had from there.
+            return self.take_complete(Job {
+                source: None,
+                ..job
+            });
+        };
+        // Also if nobody wants it any more: from its path it comes back to the trash.
+        self.hand_to_applier(Job {
+            source: Some(Source::Moved(name, trashed)),
+            ..job
+        });
+        Ok(())
+    }
+
+    /// The part of a job is complete.
+    fn take_complete(&mut self, job: Job) -> Result<(), IndexError> {
+        // The peer deleted it meanwhile; a version that was only replaced is whole
+        // and comes first, so that a busy file does arrive.
+        if self.is_wanted(&job.path)? {
+            self.hand_to_applier(job);
+            return Ok(());
+        }
+        self.actions.extend(job.part().map(Action::RemovePart));
+        self.finish(&job);
+        self.look_at_all_removals();
+        Ok(())
+    }
+
     pub(super) fn is_wanted(&self, path: &RelPath) -> Result<bool, IndexError> {
         let want = self.store.want(path)?;
         Ok(want.is_some_and(|want| !want.is_deleted()))
@@ -255,10 +300,14 @@ impl<S: Store> Engine<S> {
             if let Some(id) = job.part() {
                 changes.push(Change::Forget { id });
             }
-            changes.push(Change::Ended {
-                path: job.path.clone(),
-            });
-            if let Some(Source::Trash(name, trashed)) = &job.source {
+            // What stands in the way may be what an earlier attempt, of which there is no
+            // record, has put there.
+            if !matches!(outcome, Outcome::Changed) {
+                changes.push(Change::Ended {
+                    path: job.path.clone(),
+                });
+            }
+            if let Some(Source::Trash(name, trashed) | Source::Moved(name, trashed)) = &job.source {
                 let name = name.clone();
                 changes.push(Change::Untrash { name: name.clone() });
                 if matches!(outcome, Outcome::NotHere(Elsewhere::Another)) {
@@ -286,9 +335,14 @@ impl<S: Store> Engine<S> {
                         changes.push(Change::Removed { name: name.clone() });
                         changes.push(Change::Trash { name, trashed });
                     }
+                    let mut entry = job.target.clone();
+                    if job.is_change_of_ours() {
+                        let number = self.next_number(&changes)?;
+                        entry.version = entry.version.raised(index.replica(), number);
+                    }
                     changes.push(Change::Put {
                         path: job.path.clone(),
-                        entry: job.target.clone(),
+                        entry,
                         stamp: None,
                     });
                     doom_if_theirs(&mut changes, &job.path, &job.theirs);
@@ -303,10 +357,13 @@ impl<S: Store> Engine<S> {
                     self.undelay(&job.path);
                     self.not_here.remove(&job.path);
                     let mut entry = job.target.clone();
-                    if makes(Bug::AdoptsNoVector) {
+                    if job.is_change_of_ours() {
+                        let number = self.next_number(&changes)?;
+                        entry.version = entry.version.raised(index.replica(), number);
+                    } else if makes(Bug::AdoptsNoVector) {
                         let known = job.known.as_ref().map(|known| &known.entry);
-                        let number = index.seq()? + 1000;
-                        entry.version = crate::plan::changed_here(known, index.replica(), number);
+                        let (here, number) = (index.replica(), index.seq()? + 1000);
+                        entry = changed_here(known, entry.body, entry.mode, here, number);
                     }
                     changes.push(Change::Put {
                         path: job.path.clone(),
@@ -368,7 +425,10 @@ impl<S: Store> Engine<S> {
     /// The path is free for something else. Answers how far it was.
     pub(super) fn finish(&mut self, job: &Job) -> Option<Stage> {
         let stage = self.in_flight.remove(&job.path);
-        if let Some(Stage::Fetching(Some(id)) | Stage::Applying(Some(id))) = &stage {
+        if let Some(
+            Stage::Fetching(Some(id)) | Stage::Copying(Some(id)) | Stage::Applying(Some(id)),
+        ) = &stage
+        {
             self.contents.remove(id);
         }
         self.cleaned = false;
@@ -386,6 +446,18 @@ pub(super) const SOURCES_MAX: usize = 8;
 
 /// How often a content is looked for on this side before it is asked for.
 const SOURCE_TRIES: u32 = 3;
+
+/// Copies under way at once, so that there is room for others.
+const COPIES_MAX: usize = IN_FLIGHT_MAX / 2;
+
+/// Above this copying or hashing would hold others up. In the simulator, which has no long files,
+/// all that is longer than some.
+const LONG_COPY_BYTES: u64 = if cfg!(test) { 4 } else { 4 * 1024 * 1024 };
+
+fn is_long_copy(job: &Job) -> bool {
+    let size = job.content().map_or(0, |(_, size)| size);
+    job.source.is_some() && size > LONG_COPY_BYTES
+}
 
 /// Whether a content is on this side.
 enum Here {

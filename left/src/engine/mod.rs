@@ -42,6 +42,7 @@ const PAGE_WANTS: usize = 256;
 
 enum Stage {
     Fetching(Option<ContentId>),
+    Copying(Option<ContentId>),
     Applying(Option<ContentId>),
     /// Whether the guard has counted it.
     Removing {
@@ -230,6 +231,7 @@ impl<S: Store> Engine<S> {
                 job,
                 result,
             } => self.take_fetched(session, *job, result),
+            Event::Copied(job) => self.take_copied(*job),
             Event::Applied(results) => self.take_applied(results),
             Event::Confirmed { ask, set } => self.confirm(ask, &set),
         }
@@ -354,7 +356,7 @@ impl<S: Store> Engine<S> {
                 }
                 false
             }
-            Stage::Applying(_) | Stage::Removing { .. } => true,
+            Stage::Copying(_) | Stage::Applying(_) | Stage::Removing { .. } => true,
         });
         if self.in_flight.is_empty() {
             self.actions.push(Action::RemoveSmallParts);
@@ -391,6 +393,14 @@ impl<S: Store> Engine<S> {
             Message::Ack { upto, forgotten } => self.take_ack(id, upto, &forgotten),
             Message::Hello(_) | Message::Ping | Message::Error { .. } => Ok(()),
         }
+    }
+
+    /// The sequence number that the next entry gets, after these changes.
+    fn next_number(&self, changes: &[Change]) -> Result<u64, IndexError> {
+        let puts = changes
+            .iter()
+            .filter(|change| matches!(change, Change::Put { .. }));
+        Ok(self.store.seq()? + 1 + puts.count() as u64)
     }
 
     fn tell(&mut self, news: News) {

@@ -4,7 +4,7 @@ use super::listing::doom_if_theirs;
 use super::{Engine, News};
 use crate::entry::{Body, Entry};
 use crate::index::{Change, IndexError, Store};
-use crate::plan::changed_here;
+use crate::merge::{changed_here, taken, with_news_of};
 use crate::planted::{Bug, makes};
 use crate::record::{Record, Stamp};
 use crate::scanner::{Observation, Seen};
@@ -40,17 +40,22 @@ impl<S: Store> Engine<S> {
                 Found::Same(stamp) => changes.push(Change::Touch { path, stamp }),
                 Found::Changed(body, mode, stamp) => {
                     let known = known.map(|record| record.entry);
-                    let version = changed_here(known.as_ref(), here, number);
-                    let mut entry = Entry {
-                        body,
-                        mode,
-                        version,
-                    };
+                    let entry = changed_here(known.as_ref(), body, mode, here, number);
                     let offered = [index.want(&path)?, index.begun(&path)?];
                     removals |= offered[0].as_ref().is_some_and(Entry::is_deleted);
-                    for offered in offered.iter().flatten() {
-                        entry = if_it_is_the_peers(entry, known.as_ref(), offered);
-                    }
+                    // What the job began with is closer to what it may have done.
+                    let theirs = offered.iter().rev().flatten();
+                    let news = theirs.filter(|theirs| is_news(known.as_ref(), theirs));
+                    let entry = news
+                        .clone()
+                        .find(|theirs| is_the_same(&entry, theirs))
+                        .map(|theirs| taken(known.as_ref(), theirs, here, number))
+                        .or_else(|| {
+                            news.clone().find_map(|theirs| {
+                                with_news_of(&entry, known.as_ref(), theirs, here, number)
+                            })
+                        })
+                        .unwrap_or(entry);
                     changes.push(Change::Ended { path: path.clone() });
                     let doomed =
                         (makes(Bug::DropsTombstonesEarly) && entry.is_deleted()).then(|| {
@@ -87,20 +92,20 @@ impl<S: Store> Engine<S> {
     }
 }
 
+/// Whether the peer offered something that is not known here already.
+fn is_news(known: Option<&Entry>, theirs: &Entry) -> bool {
+    known.is_none_or(|known| {
+        let relation = known.version.relation(&theirs.version);
+        matches!(relation, Relation::Older | Relation::Concurrent)
+    })
+}
+
 /// What is exactly what the peer offered is no change of this side: it was put
 /// in place by a process that was killed before it could say so, or both sides
 /// made the same change. With a version of its own, the peer's next edit would
 /// be a conflict.
-fn if_it_is_the_peers(seen: Entry, known: Option<&Entry>, want: &Entry) -> Entry {
-    let is_news = known.is_none_or(|known| {
-        let relation = known.version.relation(&want.version);
-        matches!(relation, Relation::Older | Relation::Concurrent)
-    });
-    let same = seen.same_content(want) && (seen.is_deleted() || seen.same_metadata(want));
-    if !is_news || !same {
-        return seen;
-    }
-    want.clone()
+fn is_the_same(seen: &Entry, theirs: &Entry) -> bool {
+    seen.same_content(theirs) && (seen.is_deleted() || seen.same_metadata(theirs))
 }
 
 enum Found {

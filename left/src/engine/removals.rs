@@ -8,8 +8,9 @@ use super::{Action, Engine, IN_FLIGHT_MAX, News, PAGE_WANTS, Stage};
 use crate::apply::{How, Job};
 use crate::entry::{Body, Entry};
 use crate::index::{Change, IndexError, Removal, Store};
+use crate::merge::made_again;
 use crate::path::RelPath;
-use crate::plan::{Decision, changed_here, plan};
+use crate::plan::{Decision, plan};
 use crate::record::{Record, encode_entry};
 
 /// Paths that are named when removals are held back.
@@ -198,12 +199,8 @@ impl<S: Store> Engine<S> {
         path: RelPath,
         known: Record,
     ) -> Result<(), IndexError> {
-        let puts = changes
-            .iter()
-            .filter(|change| matches!(change, Change::Put { .. }));
-        let number = self.store.seq()? + 1 + puts.count() as u64;
-        let version = changed_here(Some(&known.entry), self.store.replica(), number);
-        let entry = known.entry.with_version(version);
+        let number = self.next_number(changes)?;
+        let entry = made_again(&known.entry, self.store.replica(), number);
         let stamp = known.stamp;
         changes.push(Change::Put { path, entry, stamp });
         self.revived = true;

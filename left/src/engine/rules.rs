@@ -7,8 +7,8 @@ use super::{Engine, News, PAGE_WANTS};
 use crate::entry::{Body, Entry};
 use crate::ignore::Rules;
 use crate::index::{Change, Heard, IndexError, Store};
+use crate::merge::changed_here;
 use crate::path::RelPath;
-use crate::plan::changed_here;
 use crate::planted::{Bug, makes};
 use crate::scanner::{Observation, Seen};
 
@@ -162,12 +162,8 @@ impl<S: Store> Engine<S> {
                 }
                 if makes(Bug::IgnoredIsDeleted) && !record.entry.is_deleted() {
                     let number = store.seq()? + 1 + changes.len() as u64;
-                    let version = changed_here(Some(&record.entry), store.replica(), number);
-                    let entry = Entry {
-                        body: Body::Deleted,
-                        mode: 0,
-                        version,
-                    };
+                    let (known, here) = (Some(&record.entry), store.replica());
+                    let entry = changed_here(known, Body::Deleted, 0, here, number);
                     let stamp = None;
                     changes.push(Change::Put { path, entry, stamp });
                     continue;

@@ -36,15 +36,13 @@ fn place() -> Place {
 
 fn file(text: &str, a: u64, b: u64) -> Entry {
     let mtime = Mtime { secs: 7, nanos: 0 };
-    Entry {
-        body: Body::File {
-            id: ContentId(*blake3::hash(text.as_bytes()).as_bytes()),
-            size: text.len() as u64,
-            mtime,
-        },
-        mode: 0o644,
-        version: VersionVector::from_pairs([(ReplicaId(1), a), (ReplicaId(2), b)]),
-    }
+    let body = Body::File {
+        id: ContentId(*blake3::hash(text.as_bytes()).as_bytes()),
+        size: text.len() as u64,
+        mtime,
+    };
+    let version = VersionVector::from_pairs([(ReplicaId(1), a), (ReplicaId(2), b)]);
+    Entry::of(body, 0o644, version)
 }
 
 fn seen(entry: &Entry) -> Seen {
@@ -294,18 +292,15 @@ fn take_rules(place: &mut Place, text: &str) -> Vec<Action> {
 /// Entries, a want, and a removal.
 fn known_and_wanted(place: &Place) {
     let path = |text: &str| RelPath::parse(text.as_bytes()).unwrap();
-    let entry = |body| Entry {
-        body,
-        mode: 0o755,
-        version: VersionVector::from_pairs([(ReplicaId(1), 1)]),
-    };
+    let here = ReplicaId(1);
+    let entry = |body| crate::merge::changed_here(None, body, 0o755, here, 1);
     let put = |text: &str, entry| Change::Put {
         path: path(text),
         entry,
         stamp: None,
     };
-    let deleted = VersionVector::from_pairs([(ReplicaId(1), 1), (ReplicaId(2), 1)]);
-    let deleted = entry(Body::Deleted).with_version(deleted);
+    let known = entry(Body::Deleted);
+    let deleted = crate::merge::changed_here(Some(&known), Body::Deleted, 0, ReplicaId(2), 1);
     let changes = [
         put("d", entry(Body::Dir)),
         put("d/e", entry(Body::Dir)),

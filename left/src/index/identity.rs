@@ -23,9 +23,10 @@ use super::error::{During, IndexError, sound};
 use super::{
     BEGUN, BY_SEQ, DOOMED, ENTRIES, Index, META, REMOVALS, WANTED, WANTS, commit::set_heard,
 };
+use crate::entry::{Dots, Entry};
 use crate::index::Heard;
 use crate::record::{self, Record};
-use crate::version::{ReplicaId, VersionVector};
+use crate::version::{Dot, ReplicaId, VersionVector};
 
 /// The runs of the program on this index: the name of each, and the last sequence
 /// number before it.
@@ -192,10 +193,27 @@ fn count_anew(
             (replica, known)
         });
         let version = VersionVector::from_pairs(pairs).raised(new, seq);
+        let anew = |dot: Dot| match dot.replica == old && dot.count > agreed_upto {
+            true => Dot {
+                replica: new,
+                count: version.counter(new),
+            },
+            false => dot,
+        };
+        let dots = record.entry.dots;
+        let dots = Dots {
+            content: anew(dots.content),
+            mode: anew(dots.mode),
+            mtime: anew(dots.mtime),
+        };
         let record = Record {
             seq,
             stamp: record.stamp,
-            entry: record.entry.with_version(version),
+            entry: Entry {
+                version,
+                dots,
+                ..record.entry
+            },
         };
         let value = record::encode(&record);
         entries

@@ -32,7 +32,7 @@ use crate::version::ReplicaId;
 
 /// Raised when the meaning of a table changes. Older ones are migrated, others
 /// set aside.
-const SCHEMA: u64 = 2;
+const SCHEMA: u64 = 3;
 
 /// The page cache of the database: enough for the upper levels of the trees of
 /// a million entries, small against the memory budget.
@@ -213,9 +213,14 @@ impl Index {
                     meta.insert("epoch", fresh.1).during("write")?;
                 }
                 Some(SCHEMA) => {}
-                Some(1) => {
-                    let live = migrate::from_1(&txn)?;
-                    meta.insert("live", live).during("migrate")?;
+                Some(old @ (1 | 2)) => {
+                    let here = ReplicaId(read(&meta, "replica")?.unwrap_or_default());
+                    let peer = ReplicaId(read(&meta, "heard-replica")?.unwrap_or_default());
+                    if old == 1 {
+                        let live = migrate::from_1(&txn, here)?;
+                        meta.insert("live", live).during("migrate")?;
+                    }
+                    migrate::from_2(&txn, here, peer)?;
                     meta.insert("schema", SCHEMA).during("migrate")?;
                 }
                 Some(_) => return damaged("it was made by another version of left"),

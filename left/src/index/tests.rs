@@ -1,7 +1,7 @@
 //! The index as its users see it, and damage to it.
 
 use super::*;
-use crate::entry::Body;
+use crate::entry::{Body, Dots};
 use crate::path::RelPath;
 use crate::record::Stamp;
 use crate::version::VersionVector;
@@ -16,11 +16,7 @@ fn path(text: &str) -> RelPath {
 
 fn entry(counter: u64) -> Entry {
     let version = VersionVector::from_pairs([(ReplicaId(7), counter)]);
-    Entry {
-        body: Body::Dir,
-        mode: 0o755,
-        version,
-    }
+    Entry::of(Body::Dir, 0o755, version)
 }
 
 #[test]
@@ -265,6 +261,12 @@ fn contents_are_found_by_path_want_and_trash() {
     assert_eq!(index.trashed_as(id("z")).unwrap(), None);
 }
 
+/// As before schema 3: of a single change, dots are one byte at the end.
+fn without_dots(mut value: Vec<u8>) -> Vec<u8> {
+    assert_eq!(value.pop(), Some(0));
+    value
+}
+
 #[test]
 fn an_index_of_schema_1_is_migrated() {
     let dir = tempfile::tempdir().unwrap();
@@ -284,8 +286,20 @@ fn an_index_of_schema_1_is_migrated() {
             let mut wants = txn.open_table(WANTS).unwrap();
             for (text, entry) in [("c", gone(3)), ("d", file("y", 4))] {
                 let key = path(text).key();
-                let value = record::encode_entry(&entry);
+                let value = without_dots(record::encode_entry(&entry));
                 wants.insert(key.as_slice(), value.as_slice()).unwrap();
+            }
+            let mut entries = txn.open_table(ENTRIES).unwrap();
+            for text in ["a", "b"] {
+                let key = path(text).key();
+                let value = entries
+                    .get(key.as_slice())
+                    .unwrap()
+                    .unwrap()
+                    .value()
+                    .to_vec();
+                let value = without_dots(value);
+                entries.insert(key.as_slice(), value.as_slice()).unwrap();
             }
         }
         for table in [CONTENTS, WANTED] {
@@ -302,6 +316,81 @@ fn an_index_of_schema_1_is_migrated() {
     assert!(index.is_wanted(id("y")).unwrap());
     assert_eq!(index.removals().unwrap(), 1);
     assert_eq!(index.wants_after(None, 9).unwrap().len(), 1);
+    let known = index.get(&path("a")).unwrap().unwrap().entry;
+    assert_eq!(known, file("x", 1));
+    assert_eq!(index.want(&path("c")).unwrap(), Some(gone(3)));
+}
+
+#[test]
+fn an_index_of_schema_2_is_migrated_whatever_its_size() {
+    const COUNT: u64 = 1300;
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("index");
+    let name = |n: u64| path(&format!("f{n:05}"));
+    let (here, peer) = (ReplicaId(7), ReplicaId(3));
+    let of_both = |n| Entry {
+        version: VersionVector::from_pairs([(here, n), (peer, 2 * n)]),
+        ..file("x", 1)
+    };
+    {
+        let (index, _) = Index::open(&place, fresh()).unwrap();
+        let heard = Heard {
+            replica: peer.0,
+            ..Heard::default()
+        };
+        index.commit(&[Change::Heard(heard)]).unwrap();
+        let mut txn = index.db.begin_write().unwrap();
+        txn.set_two_phase_commit(true);
+        {
+            let mut meta = txn.open_table(META).unwrap();
+            meta.insert("schema", 2).unwrap();
+            let mut entries = txn.open_table(ENTRIES).unwrap();
+            let mut begun = txn.open_table(BEGUN).unwrap();
+            let mut removals = txn.open_table(REMOVALS).unwrap();
+            for n in 1..=COUNT {
+                let (entry, key) = (of_both(n), name(n).key());
+                // Dots that the version knows are its last ones, in two bytes.
+                let last = |replica| Dots::unknown(&entry.version, replica).unwrap();
+                let old = |mut value: Vec<u8>| {
+                    value.truncate(value.len() - 2);
+                    value
+                };
+                let entry = Entry {
+                    dots: last(here),
+                    ..entry.clone()
+                };
+                let record = record::Record {
+                    seq: n,
+                    stamp: None,
+                    entry: entry.clone(),
+                };
+                let value = old(record::encode(&record));
+                entries.insert(key.as_slice(), value.as_slice()).unwrap();
+                let value = old(record::encode_entry(&entry));
+                begun.insert(key.as_slice(), value.as_slice()).unwrap();
+                let value = [&[1], &value[..]].concat();
+                removals.insert(key.as_slice(), value.as_slice()).unwrap();
+            }
+        }
+        txn.commit().unwrap();
+    }
+    let (index, aside) = Index::open(&place, (ReplicaId(1), 1)).unwrap();
+    assert!(aside.is_none());
+    for n in [1, 512, 513, COUNT] {
+        let with = |replica| {
+            let entry = of_both(n);
+            Entry {
+                dots: Dots::unknown(&entry.version, replica).unwrap(),
+                ..entry
+            }
+        };
+        let known = index.get(&name(n)).unwrap().unwrap();
+        assert_eq!(known.entry, with(here));
+        assert_eq!(index.begun(&name(n)).unwrap(), Some(with(peer)));
+        assert_eq!(index.want(&name(n)).unwrap(), Some(with(peer)));
+    }
+    let (_, last) = index.removals_before(None, 1).unwrap().remove(0);
+    assert!(last.is_confirmed);
 }
 
 fn count(text: &str, counter: u64) -> Change {

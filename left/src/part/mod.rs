@@ -1,18 +1,19 @@
 //! Partial files: one for each content on its way, named by its id, private to
 //! the daemon. The truth about what is in one is its hash, not a journal.
 
+mod fill;
 mod settle;
 
 use std::io;
 
+pub use fill::{clear_range, end_part, fill_page};
 pub use settle::{is_superseded, rescue, settle_intents, settle_removing};
 
 use rustix::io::Errno;
 
-use crate::disk::{Content, Disk, Handle, Rename};
+use crate::disk::{Disk, Handle, Rename};
 use crate::entry::ContentId;
 use crate::index::{IndexError, Store};
-use crate::transfer::blocks::{BlockList, chaining_value};
 
 /// The name under which a link or folder waits to be exchanged in.
 pub const STAGED: &str = "staged";
@@ -118,29 +119,6 @@ fn set_aside<D: Disk>(share: &D, from: &D::Dir, name: &[u8]) -> io::Result<Strin
     Err(Errno::EXIST.into())
 }
 
-/// Which blocks of a part already are right. `go_on` ends it early.
-pub fn blocks_present(
-    file: &impl Content,
-    list: &BlockList,
-    go_on: &dyn Fn() -> bool,
-) -> io::Result<Vec<bool>> {
-    let geometry = list.geometry;
-    let mut present = vec![false; list.values.len()];
-    let len = file.stat()?.size;
-    let mut bytes = vec![0; geometry.block_bytes as usize];
-    for (block, value) in (0u64..).zip(&list.values) {
-        let offset = geometry.offset(block);
-        if offset >= len || !go_on() {
-            break;
-        }
-        let bytes = &mut bytes[..geometry.len(block)];
-        if file.read_whole_at(bytes, offset)? {
-            present[block as usize] = chaining_value(offset, bytes) == *value;
-        }
-    }
-    Ok(present)
-}
-
 /// Removes the part of a content, if there is one.
 pub fn remove_part(share: &impl Disk, id: PartId) {
     let _ = share.unlink(share.parts(), id.name().as_bytes());
@@ -180,38 +158,6 @@ fn remove_parts(
             id.filter(|id| intended.iter().all(|(other, _)| other != id) && which(*id))
         {
             remove_part(share, id);
-        }
-    }
-    Ok(())
-}
-
-/// Takes the blocks that `old` has in the same place over into the part, and
-/// marks them as present. Each is verified as it was read, so a file that
-/// changes meanwhile does no harm.
-pub fn reuse_blocks(
-    part: &impl Content,
-    list: &BlockList,
-    present: &mut [bool],
-    old: &impl Content,
-    go_on: &dyn Fn() -> bool,
-) -> io::Result<()> {
-    let geometry = list.geometry;
-    let len = old.stat()?.size;
-    let mut bytes = vec![0; geometry.block_bytes as usize];
-    for (block, value) in (0u64..).zip(&list.values) {
-        let offset = geometry.offset(block);
-        if offset >= len || !go_on() {
-            break;
-        }
-        if present[block as usize] {
-            continue;
-        }
-        let bytes = &mut bytes[..geometry.len(block)];
-        // What cannot be read here can be received.
-        let whole = old.read_whole_at(bytes, offset).unwrap_or(false);
-        if whole && chaining_value(offset, bytes) == *value {
-            part.write_whole_at(bytes, offset)?;
-            present[block as usize] = true;
         }
     }
     Ok(())

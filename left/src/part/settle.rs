@@ -17,7 +17,8 @@ use crate::plan::conflict_name;
 use crate::planted::{Bug, makes};
 use crate::record::Record;
 use crate::share::PARTS_DIR;
-use crate::transfer::blocks::{Geometry, Hashed, hash_file};
+use crate::transfer::blocks::Geometry;
+use crate::transfer::hash::{Hashed, hash_file};
 
 /// Settles all exchanges that were under way when the process ended.
 pub fn settle_intents(

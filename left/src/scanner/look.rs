@@ -12,7 +12,8 @@ use crate::index::Store;
 use crate::path::RelPath;
 use crate::planted::{Bug, makes};
 use crate::record::{Record, Stamp};
-use crate::transfer::blocks::{Geometry, Hashed, hash_file};
+use crate::transfer::blocks::Geometry;
+use crate::transfer::hash::{Hashed, hash_file};
 
 /// A file that changed this recently may still be written.
 const QUIET: Duration = Duration::from_millis(50);
@@ -135,7 +136,7 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         let Some(geometry) = Geometry::of(listed.size) else {
             self.reporter.problem(
                 path.as_bytes(),
-                &format!("{path} is above 1 TiB; it is not synchronised"),
+                &format!("{path} is above 16 TiB; it is not synchronised"),
             );
             return Look::Unknown;
         };

@@ -75,11 +75,7 @@ impl Place {
                     Seen::Absent => (Body::Deleted, 0, None),
                     Seen::Ignored | Seen::Rules(_) => continue,
                 };
-                let entry = Entry {
-                    body,
-                    mode,
-                    version: version.clone(),
-                };
+                let entry = Entry::of(body, mode, version.clone());
                 self.index
                     .commit(&[Change::Put { path, entry, stamp }])
                     .unwrap();

@@ -10,7 +10,7 @@ use super::plan::{At, Op, PATHS, RULES};
 use super::run::{Crash, Make, Run, Violation};
 
 /// What people do on a side; the first is nothing.
-const KINDS: [(&str, Option<Make>); 15] = [
+const KINDS: [(&str, Option<Make>); 16] = [
     ("nothing", None),
     (
         "write",
@@ -19,6 +19,7 @@ const KINDS: [(&str, Option<Make>); 15] = [
     ("append", Some(|_, path| Op::Append(path))),
     ("truncate", Some(|_, path| Op::Truncate(path))),
     ("save", Some(|rng, path| Op::Save(path, 1 + rng.below(60)))),
+    ("copy", Some(|rng, path| Op::Copy(any(rng), path))),
     ("delete", Some(|_, path| Op::Delete(path))),
     ("delete-tree", Some(|_, path| Op::DeleteTree(path))),
     (

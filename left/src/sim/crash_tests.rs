@@ -32,15 +32,12 @@ pub(super) fn file(bytes: &[u8], counter: u64) -> Entry {
         secs: 1_000,
         nanos: 5,
     };
-    Entry {
-        body: Body::File {
-            id,
-            size: bytes.len() as u64,
-            mtime,
-        },
-        mode: 0o640,
-        version: version(counter),
-    }
+    let body = Body::File {
+        id,
+        size: bytes.len() as u64,
+        mtime,
+    };
+    Entry::of(body, 0o640, version(counter))
 }
 
 /// Looks once, and takes what is seen as it is; answers what differed.
@@ -74,11 +71,7 @@ pub(super) fn look(disk: &Arc<SimDisk>, index: &Arc<Index>) -> Vec<String> {
             Seen::Absent => (Body::Deleted, 0, None),
             Seen::Ignored | Seen::Rules(_) => continue,
         };
-        let entry = Entry {
-            body,
-            mode,
-            version: version(1),
-        };
+        let entry = Entry::of(body, mode, version(1));
         let put = Change::Put { path, entry, stamp };
         index.commit(&[put]).unwrap();
     }
@@ -162,19 +155,12 @@ pub(super) fn prepared(case: Case) -> (Machine, Entry) {
     look(&disk, &index);
     user.sync();
     let target = match case.how {
-        How::Remove => Entry {
-            body: Body::Deleted,
-            mode: 0,
-            version: version(2),
-        },
+        How::Remove => Entry::of(Body::Deleted, 0, version(2)),
         How::SetMetadata => file(&OLD, 2),
-        How::Install if case.to_link => Entry {
-            body: Body::Link {
-                target: LINK.into(),
-            },
-            mode: 0,
-            version: version(2),
-        },
+        How::Install if case.to_link => {
+            let target = LINK.into();
+            Entry::of(Body::Link { target }, 0, version(2))
+        }
         _ => file(&NEW, 2),
     };
     receive(&disk, &job(&index, NAME, target.clone(), case.how), &NEW);

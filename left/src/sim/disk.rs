@@ -1,5 +1,6 @@
 //! The share of a simulated machine, as a process has it open.
 
+use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
@@ -299,17 +300,14 @@ impl Disk for SimDisk {
         })
     }
 
-    fn copy(&self, from: &SimHandle, to: &SimHandle) -> Result<(), Errno> {
-        let mut bytes = vec![0; 64 * 1024];
-        let mut offset = 0;
-        loop {
-            let read = from.read_at(&mut bytes, offset)?;
-            if read == 0 {
-                return Ok(());
-            }
-            to.write_whole_at(&bytes[..read], offset)?;
-            offset += read as u64;
+    fn copy_some(&self, from: &SimHandle, to: &SimHandle, range: Range<u64>) -> Result<u64, Errno> {
+        let len = (range.end - range.start).min(64 * 1024);
+        let mut bytes = vec![0; len as usize];
+        let read = from.read_at(&mut bytes, range.start)?;
+        if read > 0 {
+            to.write_whole_at(&bytes[..read], range.start)?;
         }
+        Ok(read as u64)
     }
 
     fn sync_all(&self) -> Result<(), Errno> {

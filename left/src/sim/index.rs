@@ -91,11 +91,8 @@ mod tests {
                 let disk = machine.start().unwrap();
                 let index = open_index(&disk, fresh(2)).unwrap();
                 let path = RelPath::parse(b"folder").unwrap();
-                let entry = Entry {
-                    body: Body::Dir,
-                    mode: 0o755,
-                    version: VersionVector::from_pairs([(ReplicaId(1), 1)]),
-                };
+                let version = VersionVector::from_pairs([(ReplicaId(1), 1)]);
+                let entry = Entry::of(Body::Dir, 0o755, version);
                 let put = Change::Put {
                     path: path.clone(),
                     entry: entry.clone(),

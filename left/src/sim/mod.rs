@@ -25,6 +25,7 @@
 //!   others: the next one succeeds without having written them. A sync of a
 //!   folder that fails changes nothing.
 //! - The kill of a process loses nothing that it had done.
+//! - Of holes nothing is told: they are data, and zeros.
 
 mod crash;
 mod data;
@@ -57,6 +58,7 @@ mod coverage;
 mod crash_tests;
 mod edit_tests;
 mod fault_tests;
+mod fields_tests;
 mod planted_tests;
 mod seeds;
 mod tests;

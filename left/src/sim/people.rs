@@ -61,7 +61,7 @@ impl People {
             .filter(|(path, had)| after.get(*path) != Some(*had));
         known.renamed.extend(moved.map(|(_, had)| had.clone()));
         let had: BTreeSet<_> = before.into_values().collect();
-        let has: BTreeSet<_> = after.into_values().collect();
+        let has: BTreeSet<_> = after.values().cloned().collect();
         for gone in had.difference(&has) {
             known.owed.remove(gone);
         }
@@ -74,6 +74,19 @@ impl People {
             };
             known.unsynced[at as usize].insert(new.clone());
             known.since_snapshot[at as usize].insert(new.clone());
+        }
+        // Nor does one that is in two places: who replaces it here may mean the other.
+        let mut once = BTreeSet::new();
+        for content in after.values() {
+            if !once.insert(content) {
+                known.owed.remove(content);
+            }
+        }
+        // And one that was written over itself may be torn by a power cut.
+        if let Op::Copy(_, to) = op
+            && let Some(content) = after.get(PATHS[to])
+        {
+            known.owed.remove(content);
         }
         known.dirty[at as usize] = true;
     }
@@ -189,6 +202,9 @@ fn perform(
             }
             saved
         }
+        Op::Copy(from, to) => user
+            .read(PATHS[from])
+            .and_then(|bytes| user.write(PATHS[to], &bytes)),
         Op::Delete(path) => user.delete(PATHS[path]),
         Op::DeleteTree(path) => {
             delete_tree(machine, PATHS[path]);

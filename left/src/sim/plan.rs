@@ -32,6 +32,8 @@ pub(crate) enum Op {
     Truncate(usize),
     /// As an editor saves: a new file over the old one.
     Save(usize, u64),
+    /// What is in the first goes into the second as well.
+    Copy(usize, usize),
     /// A file or link.
     Delete(usize),
     /// With all that is in it.
@@ -162,7 +164,8 @@ pub(crate) fn plan(rng: &mut Rng, kind: Kind) -> Vec<Step> {
     (0..kind.steps).map(|_| step(rng, kind)).collect()
 }
 
-fn step(rng: &mut Rng, kind: Kind) -> Step {
+/// One of any kind.
+pub(crate) fn step(rng: &mut Rng, kind: Kind) -> Step {
     let at = *rng.pick(&At::BOTH);
     if kind.faults && rng.chance(1, 12) {
         return match rng.below(3) {
@@ -219,7 +222,8 @@ fn op(rng: &mut Rng, kind: Kind) -> Op {
         0..5 => Op::Write(path, size(rng)),
         5..7 => Op::Append(path),
         7 => Op::Truncate(path),
-        8..12 => Op::Save(path, size(rng)),
+        8..10 => Op::Save(path, size(rng)),
+        10..12 => Op::Copy(path, other),
         12..15 => Op::Delete(path),
         15 => Op::DeleteTree(path),
         16..19 => Op::Rename(path, other),

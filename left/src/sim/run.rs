@@ -1,5 +1,6 @@
 //! Two sides, a wire, and what must hold of them whatever happens.
 
+mod fields;
 mod ignored;
 mod meeting;
 mod rest;
@@ -267,8 +268,9 @@ impl Run {
             .iter()
             .map(|job| (&job.path, job.how))
             .collect();
-        if !said.is_empty() || !jobs.is_empty() {
-            let told = format!("  {at:?} says {said:?}, has to do {jobs:?}");
+        let copies: Vec<_> = process.copies.iter().map(|job| &job.path).collect();
+        if !said.is_empty() || !jobs.is_empty() || !copies.is_empty() {
+            let told = format!("  {at:?} says {said:?}, has to do {jobs:?} and to copy {copies:?}");
             if traces {
                 eprintln!("{told}");
             }

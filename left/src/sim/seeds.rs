@@ -9,7 +9,7 @@ use super::run::{Ended, Run, Violation};
 use crate::planted::{Bug, with};
 
 /// All mistakes that are made on purpose.
-const BUGS: [Bug; 16] = [
+const BUGS: [Bug; 18] = [
     Bug::AdoptsNoVector,
     Bug::UnlistedIsEmpty,
     Bug::UnreadableIsGone,
@@ -26,6 +26,8 @@ const BUGS: [Bug; 16] = [
     Bug::IgnoredIsDeleted,
     Bug::HearsNothingAgain,
     Bug::ChangesIgnored,
+    Bug::ModeGoesWithContent,
+    Bug::MetadataBeatsDeletion,
 ];
 
 /// Seeds of every test run; `LEFT_SIM_SEEDS=from..to` runs others.
@@ -110,7 +112,7 @@ fn nothing_is_lost_and_both_sides_are_the_same_in_the_end() {
 }
 
 /// Something that is found with one of the seeds, if it is; one of the first of them.
-fn first_on_all_processors<T: Send>(
+pub(super) fn first_on_all_processors<T: Send>(
     seeds: std::ops::Range<u64>,
     find: impl Fn(u64) -> Option<T> + Sync,
 ) -> Option<T> {
@@ -565,5 +567,39 @@ pub(super) mod once {
             User(B, Swap(2, 7), true),
         ];
         holds(50254, &steps);
+    }
+
+    /// Each side took what the other had just left, for ever.
+    #[test]
+    fn two_sides_do_not_take_each_others_states_for_ever() {
+        let steps = [
+            ClockBack(A, 2038),
+            User(B, Write(7, 0), false),
+            User(A, Save(7, 0), true),
+            Wait(264),
+            Scan(B),
+            User(B, Delete(7), true),
+        ];
+        holds(51445, &steps);
+    }
+
+    /// What was put in place and not put on record stood in the way of the next attempt,
+    /// and was forgotten.
+    #[test]
+    fn crash_before_the_record_and_another_attempt_is_no_conflict() {
+        let steps = [
+            Full(B, 7077),
+            User(A, Write(7, 0), true),
+            Wait(142),
+            Scan(B),
+            Scan(A),
+            Deliver(B, 1),
+            Apply(B),
+            User(A, Save(7, 5), false),
+            Unlisted(B, 0),
+            Start(B),
+            Scan(B),
+        ];
+        holds(811557, &steps);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::{Machine, SimDisk, open_index};
-use crate::apply::{Job, apply};
+use crate::apply::{Job, apply, copy};
 use crate::disk::{Content, Disk, Handle};
 use crate::engine::{Action, Engine, Event, News};
 use crate::entry::Body;
@@ -33,6 +33,8 @@ pub(crate) struct Process {
     pub(crate) fetches: VecDeque<(u64, Box<Job>)>,
     /// What is to be changed on the disk.
     pub(crate) jobs: Vec<Job>,
+    /// What is to be copied before it can be.
+    pub(crate) copies: VecDeque<Box<Job>>,
     /// What is to be said.
     pub(crate) outbox: Vec<Message>,
     /// The session it is in.
@@ -74,6 +76,7 @@ impl Process {
             reporter,
             fetches: VecDeque::new(),
             jobs: Vec::new(),
+            copies: VecDeque::new(),
             outbox: Vec::new(),
             session: None,
             hung_up: false,
@@ -92,6 +95,7 @@ impl Process {
                     self.outbox.push(message);
                 }
                 Action::Fetch { session, job } => self.fetches.push_back((session, job)),
+                Action::Copy(job) => self.copies.push_back(job),
                 Action::Apply(job) => self.jobs.push(*job),
                 Action::HangUp { session } if Some(session) == self.session => {
                     self.hung_up = true;
@@ -136,14 +140,21 @@ impl Process {
         }
     }
 
-    /// The applier does all that waits for it.
+    /// The applier does all that waits for it, and the copier one thing.
     pub(crate) fn apply(&mut self) -> Result<(), IndexError> {
         let jobs = std::mem::take(&mut self.jobs);
-        if jobs.is_empty() {
-            return Ok(());
+        if !jobs.is_empty() {
+            let results = apply(&*self.disk, &*self.index, jobs);
+            self.tell(vec![Event::Applied(results)])?;
         }
-        let results = apply(&*self.disk, &*self.index, jobs);
-        self.tell(vec![Event::Applied(results)])
+        let Some(job) = self.copies.pop_front() else {
+            return Ok(());
+        };
+        let event = match copy(&*self.disk, &job, &|| true) {
+            Ok(()) => Event::Copied(job),
+            Err(outcome) => Event::Applied(vec![(*job, outcome)]),
+        };
+        self.tell(vec![event])
     }
 
     /// What the peer is told of how far its listing is known.
@@ -224,7 +235,8 @@ impl Process {
 
     /// Whether it waits for nothing but the others.
     pub(crate) fn is_idle(&self) -> bool {
-        self.fetches.is_empty() && self.jobs.is_empty() && self.engine.is_at_rest()
+        let is_done = self.fetches.is_empty() && self.copies.is_empty() && self.jobs.is_empty();
+        is_done && self.engine.is_at_rest()
     }
 
     /// What stands in the way, for the report of a failure.

@@ -1,21 +1,27 @@
-//! Blocks of a file: aligned subtrees of its BLAKE3 hash. A list of their
-//! chaining values is checked against the content id, and then each block
-//! against the list, so the id does not depend on how the file is cut.
+//! Blocks of a file, and the content id that they amount to: the root of a
+//! BLAKE3 tree whose leaves are each hashed as if the file began there. So a
+//! block has one value wherever it lies, a hole costs no hashing, and the id does
+//! not depend on how the file is cut.
+//!
+//! A list of blocks comes in pages, each an aligned subtree: the values of the
+//! pages are checked against the content id, a page against its value, and each
+//! block against its page. Only a few pages are in memory at a time.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 
 use blake3::Hasher;
 use blake3::hazmat::{
     ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root,
 };
 
-use crate::disk::Content;
 use crate::entry::ContentId;
 
 /// The smallest block: what a kill can waste of it is little, and it is long
-/// enough for the hash to run at full speed.
+/// enough for the hash to run at full speed. It is a leaf of the tree.
 pub const BLOCK_BYTES_MIN: u64 = 128 * 1024;
 
 /// The largest block, so that a frame stays small and the window holds two.
@@ -24,11 +30,12 @@ pub const BLOCK_BYTES_MAX: u64 = 1024 * 1024;
 /// Above this many blocks they grow, until they are at their largest.
 const BLOCKS_WANTED_MAX: u64 = 16 * 1024;
 
-/// A list is at most 32 MiB; larger files are refused with a problem line.
-pub const BLOCKS_MAX: u64 = 1024 * 1024;
-
 /// Values in one page of a list: a frame of 128 KiB.
 pub const PAGE_VALUES: u64 = 4096;
+
+/// The values of the pages are a page too; so files end at 16 TiB, as those of
+/// ext4 do. Larger ones are refused with a problem line.
+pub const BLOCKS_MAX: u64 = PAGE_VALUES * PAGE_VALUES;
 
 /// How a file of a given size is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,137 +76,123 @@ impl Geometry {
         (self.size - self.offset(block)).min(self.block_bytes) as usize
     }
 
+    /// Where a block lies.
+    pub fn range(self, block: u64) -> Range<u64> {
+        self.offset(block)..self.offset(block) + self.len(block) as u64
+    }
+
     /// How many pages the list has.
     pub fn pages(self) -> u64 {
         self.blocks().div_ceil(PAGE_VALUES)
     }
+
+    /// Which blocks a page lists.
+    pub fn page(self, page: u64) -> Range<u64> {
+        page * PAGE_VALUES..((page + 1) * PAGE_VALUES).min(self.blocks())
+    }
+
+    /// Where the blocks of a page lie.
+    pub fn page_range(self, page: u64) -> Range<u64> {
+        let blocks = self.page(page);
+        self.offset(blocks.start)..self.range(blocks.end - 1).end
+    }
 }
 
-/// The chaining values of a file's blocks, of a file with at least two.
+/// The chaining values of the blocks of one page, of a file with at least two.
 #[derive(Debug, PartialEq, Eq)]
-pub struct BlockList {
+pub struct Page {
     /// How the file is cut.
     pub geometry: Geometry,
+    /// Which page.
+    pub number: u64,
     /// One value a block.
     pub values: Vec<ChainingValue>,
 }
 
-impl BlockList {
-    /// The content id that the values amount to.
-    pub fn root(&self) -> ContentId {
-        // The tree is left-full: a subtree's left child is the largest power
-        // of two of blocks below its length.
-        fn subtree(values: &[ChainingValue]) -> ChainingValue {
-            match values {
-                [one] => *one,
-                _ => {
-                    let (left, right) = values.split_at(left_len(values.len()));
-                    merge_subtrees_non_root(&subtree(left), &subtree(right), Mode::Hash)
-                }
-            }
-        }
-        let (left, right) = self.values.split_at(left_len(self.values.len()));
-        let hash = merge_subtrees_root(&subtree(left), &subtree(right), Mode::Hash);
-        ContentId(*hash.as_bytes())
+impl Page {
+    /// The blocks of the page and their values.
+    pub fn blocks(&self) -> impl Iterator<Item = (u64, &ChainingValue)> {
+        self.geometry.page(self.number).zip(&self.values)
     }
 }
 
-fn left_len(values: usize) -> usize {
-    values.next_power_of_two() / 2
+/// What is known of the blocks of a file with at least two: the values of the
+/// pages, and of those pages that fit and are not all zeros the values of
+/// their blocks too.
+#[derive(Debug)]
+pub struct BlockList {
+    /// How the file is cut.
+    pub geometry: Geometry,
+    /// One value a page.
+    pub pages: Vec<ChainingValue>,
+    /// Those of the blocks.
+    pub kept: Vec<Option<Arc<Page>>>,
+}
+
+impl BlockList {
+    fn kept_bytes(&self) -> usize {
+        let pages = self.kept.iter().flatten();
+        (self.pages.len() + pages.map(|page| page.values.len()).sum::<usize>()) * 32
+    }
+}
+
+// The tree is left-full: a subtree's left child is the largest power of two of
+// leaves below its length.
+fn left_len(leaves: usize) -> usize {
+    leaves.next_power_of_two() / 2
+}
+
+/// The chaining value of the subtree over some subtrees.
+pub fn subtree(values: &[ChainingValue]) -> ChainingValue {
+    match values {
+        [one] => *one,
+        _ => {
+            let (left, right) = values.split_at(left_len(values.len()));
+            merge_subtrees_non_root(&subtree(left), &subtree(right), Mode::Hash)
+        }
+    }
+}
+
+/// The content id over at least two subtrees.
+pub fn root(values: &[ChainingValue]) -> ContentId {
+    let (left, right) = values.split_at(left_len(values.len()));
+    let hash = merge_subtrees_root(&subtree(left), &subtree(right), Mode::Hash);
+    ContentId(*hash.as_bytes())
 }
 
 /// The chaining value of one block of several.
-pub fn chaining_value(offset: u64, bytes: &[u8]) -> ChainingValue {
-    let mut hasher = Hasher::new();
-    hasher.set_input_offset(offset);
-    hasher.update(bytes);
-    hasher.finalize_non_root()
-}
-
-/// What hashing a file found.
-#[derive(Debug)]
-pub enum Hashed {
-    /// All bytes were there.
-    Whole {
-        /// Of the whole content.
-        id: ContentId,
-        /// Of files with more than one block.
-        list: Option<Arc<BlockList>>,
-    },
-    /// The file is shorter than it should be, or `go_on` said stop.
-    Torn,
-}
-
-/// Hashes `size` bytes of a file on up to `threads` threads. `go_on` is asked
-/// now and then and ends the work early when the file has changed anyway.
-pub fn hash_file(
-    file: &impl Content,
-    geometry: Geometry,
-    threads: usize,
-    go_on: &(dyn Fn() -> bool + Sync),
-) -> std::io::Result<Hashed> {
-    if geometry.is_single() {
-        let mut bytes = vec![0; geometry.size as usize];
-        return match file.read_whole_at(&mut bytes, 0)? {
-            false => Ok(Hashed::Torn),
-            true => Ok(Hashed::Whole {
-                id: ContentId(*blake3::hash(&bytes).as_bytes()),
-                list: None,
-            }),
-        };
+pub fn chaining_value(bytes: &[u8]) -> ChainingValue {
+    let leaf = BLOCK_BYTES_MIN as usize;
+    if bytes.len() <= leaf {
+        return Hasher::new().update(bytes).finalize_non_root();
     }
-    let blocks = geometry.blocks();
-    // A run is long enough that threads rarely meet at the counter.
-    const RUN_BLOCKS: u64 = 32;
-    let threads = threads.clamp(1, blocks.div_ceil(RUN_BLOCKS) as usize);
-    let next = std::sync::atomic::AtomicU64::new(0);
-    let work = || -> std::io::Result<Option<Vec<(u64, ChainingValue)>>> {
-        let mut bytes = vec![0; geometry.block_bytes as usize];
-        let mut values = Vec::new();
-        loop {
-            let first = next.fetch_add(RUN_BLOCKS, std::sync::atomic::Ordering::Relaxed);
-            if first >= blocks {
-                return Ok(Some(values));
-            }
-            if !go_on() {
-                return Ok(None);
-            }
-            for block in first..(first + RUN_BLOCKS).min(blocks) {
-                let bytes = &mut bytes[..geometry.len(block)];
-                if !file.read_whole_at(bytes, geometry.offset(block))? {
-                    return Ok(None);
-                }
-                values.push((block, chaining_value(geometry.offset(block), bytes)));
-            }
-        }
-    };
-    let results: Vec<_> = std::thread::scope(|scope| {
-        // Where no more threads are to be had, this one does it all.
-        let others: Vec<_> = (1..threads)
-            .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok())
-            .collect();
-        let mine = work();
-        let joined = others.into_iter().map(|other| {
-            other
-                .join()
-                .unwrap_or_else(|_| Err(std::io::Error::other("a hashing thread ended")))
+    let (left, right) = bytes.split_at(left_len(bytes.len().div_ceil(leaf)) * leaf);
+    merge_subtrees_non_root(&chaining_value(left), &chaining_value(right), Mode::Hash)
+}
+
+/// The chaining value of so many zeros; there is at least one.
+pub fn zeros(len: u64) -> ChainingValue {
+    /// As many as the largest file has, doubled from level to level.
+    const LEVELS: usize = 28;
+    static FULL: OnceLock<[ChainingValue; LEVELS]> = OnceLock::new();
+    let leaves = len.div_ceil(BLOCK_BYTES_MIN);
+    if leaves.is_power_of_two() && len.is_multiple_of(BLOCK_BYTES_MIN) {
+        let full = FULL.get_or_init(|| {
+            // Not a constant, which would be part of the program.
+            let mut below = chaining_value(&vec![0; BLOCK_BYTES_MIN as usize]);
+            std::array::from_fn(|_| {
+                let value = below;
+                below = merge_subtrees_non_root(&value, &value, Mode::Hash);
+                value
+            })
         });
-        std::iter::once(mine).chain(joined).collect()
-    });
-    let mut values = vec![[0; 32]; blocks as usize];
-    for result in results {
-        let Some(found) = result? else {
-            return Ok(Hashed::Torn);
-        };
-        for (block, value) in found {
-            values[block as usize] = value;
-        }
+        return full[(leaves.ilog2() as usize).min(LEVELS - 1)];
     }
-    let list = BlockList { geometry, values };
-    Ok(Hashed::Whole {
-        id: list.root(),
-        list: Some(Arc::new(list)),
-    })
+    if leaves == 1 {
+        return chaining_value(&vec![0; len as usize]);
+    }
+    let left = leaves.next_power_of_two() / 2 * BLOCK_BYTES_MIN;
+    merge_subtrees_non_root(&zeros(left), &zeros(len - left), Mode::Hash)
 }
 
 /// The lists of the files hashed last, so that a large file is not hashed
@@ -222,7 +215,7 @@ impl ListCache {
         let bytes = |lists: &VecDeque<(ContentId, Arc<BlockList>)>| {
             lists
                 .iter()
-                .map(|(_, list)| list.values.len() * 32)
+                .map(|(_, list)| list.kept_bytes())
                 .sum::<usize>()
         };
         while lists.len() > 1 && bytes(&lists) > CACHE_BYTES_MAX {
@@ -246,62 +239,73 @@ impl ListCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
-
-    #[test]
-    fn the_id_is_the_plain_hash_at_every_block_edge() {
-        let block = BLOCK_BYTES_MIN;
-        let sizes = [
-            0,
-            1,
-            1024,
-            1025,
-            block - 1,
-            block,
-            block + 1,
-            2 * block,
-            2 * block + 1,
-            3 * block - 1,
-            5 * block,
-            71 * block + 77,
-        ];
-        let dir = tempfile::tempdir().unwrap();
-        for size in sizes {
-            let content: Vec<u8> = (0..size).map(|n| (n * 31 + n / 997) as u8).collect();
-            let name = dir.path().join("f");
-            std::fs::write(&name, &content).unwrap();
-            let geometry = Geometry::of(size).unwrap();
-            let file = File::open(&name).unwrap();
-            let Hashed::Whole { id, list } = hash_file(&file, geometry, 3, &|| true).unwrap()
-            else {
-                panic!("{size} was torn");
-            };
-            assert_eq!(id.0, *blake3::hash(&content).as_bytes(), "size {size}");
-            assert_eq!(list.is_some(), size > block, "size {size}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_shrinks_is_torn() {
-        let dir = tempfile::tempdir().unwrap();
-        let name = dir.path().join("f");
-        std::fs::write(&name, vec![1; 200_000]).unwrap();
-        let file = File::open(&name).unwrap();
-        let geometry = Geometry::of(300_000).unwrap();
-        assert!(matches!(
-            hash_file(&file, geometry, 2, &|| true).unwrap(),
-            Hashed::Torn
-        ));
-    }
 
     #[test]
     fn lists_stay_bounded() {
-        for size in [0, 1, BLOCK_BYTES_MIN, 1 << 30, 1 << 34, 1 << 40] {
+        for size in [0, 1, BLOCK_BYTES_MIN, 1 << 30, 1 << 34, 1 << 40, 1 << 44] {
             let geometry = Geometry::of(size).unwrap();
             assert!(geometry.blocks() <= BLOCKS_MAX);
+            assert!(geometry.pages() <= PAGE_VALUES);
             assert!(geometry.block_bytes <= BLOCK_BYTES_MAX);
         }
-        assert_eq!(Geometry::of((1 << 40) + 1), None);
+        assert_eq!(Geometry::of((1 << 44) + 1), None);
         assert_eq!(Geometry::of(u64::MAX), None);
+    }
+
+    #[test]
+    fn the_value_of_zeros_is_that_of_bytes_that_are_zero() {
+        let leaf = BLOCK_BYTES_MIN;
+        for len in [
+            1,
+            1000,
+            leaf - 1,
+            leaf,
+            leaf + 1,
+            2 * leaf,
+            3 * leaf,
+            8 * leaf - 1,
+        ] {
+            let bytes = vec![0; len as usize];
+            assert_eq!(zeros(len), chaining_value(&bytes), "{len} bytes");
+        }
+        // What no memory holds, put together from what is in it.
+        let half = zeros(1 << 43);
+        assert_eq!(zeros(1 << 44), subtree(&[half, half]));
+    }
+
+    #[test]
+    fn a_subtree_is_the_same_however_it_is_cut() {
+        let bytes: Vec<u8> = (0..1_000_000u32).map(|n| (n / 7) as u8).collect();
+        let values: Vec<_> = bytes
+            .chunks(BLOCK_BYTES_MIN as usize)
+            .map(chaining_value)
+            .collect();
+        assert_eq!(subtree(&values), chaining_value(&bytes));
+        let pairs: Vec<_> = values.chunks(2).map(subtree).collect();
+        assert_eq!(subtree(&pairs), chaining_value(&bytes));
+        assert_eq!(root(&pairs), root(&values));
+    }
+
+    #[test]
+    fn of_many_blocks_the_last_lists_alone_are_kept() {
+        let geometry = Geometry::of(1 << 30).unwrap();
+        let list = || {
+            let page = |number| Page {
+                geometry,
+                number,
+                values: vec![[1; 32]; PAGE_VALUES as usize],
+            };
+            Arc::new(BlockList {
+                geometry,
+                pages: vec![[1; 32]; 2],
+                kept: vec![Some(Arc::new(page(0))), Some(Arc::new(page(1)))],
+            })
+        };
+        let cache = ListCache::default();
+        for n in 0..20 {
+            cache.keep(ContentId([n; 32]), list());
+        }
+        assert!(cache.get(ContentId([0; 32])).is_none());
+        assert!(cache.get(ContentId([19; 32])).is_some());
     }
 }

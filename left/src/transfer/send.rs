@@ -14,7 +14,8 @@ use crate::index::Index;
 use crate::path::RelPath;
 use crate::record::Stamp;
 use crate::share::Share;
-use crate::transfer::blocks::{BlockList, Geometry, Hashed, ListCache, PAGE_VALUES, hash_file};
+use crate::transfer::blocks::{BlockList, Geometry, ListCache, Page, subtree};
+use crate::transfer::hash::{Hashed, hash_file, hash_page};
 use crate::wire::frame::{FrameKind, Header, read_header, write_frame};
 
 /// Versions a receiver may have open at once; it uses half of them.
@@ -130,16 +131,17 @@ fn answer(
             let Some(version) = offered.get_mut(&handle) else {
                 return Ok(());
             };
-            if header.argument >= version.geometry.pages() {
+            let pages = version.geometry.pages();
+            let is_of_pages = header.argument == pages && pages > 1;
+            if version.geometry.is_single() || (header.argument >= pages && !is_of_pages) {
                 return broken("the peer asked for a page that cannot be");
             }
-            match list(context, version)? {
-                Some(list) => {
-                    let first = (header.argument * PAGE_VALUES) as usize;
-                    let last = (first + PAGE_VALUES as usize).min(list.values.len());
-                    let values = list.values[first..last].concat();
-                    write_frame(out, FrameKind::Page, handle, header.argument, &values)
-                }
+            let values = match is_of_pages {
+                true => list(context, version)?.map(|list| list.pages.concat()),
+                false => page(context, version, header.argument)?.map(|page| page.values.concat()),
+            };
+            match values {
+                Some(values) => write_frame(out, FrameKind::Page, handle, header.argument, &values),
                 None => {
                     offered.remove(&handle);
                     refuse(out, handle, Refusal::Stale)
@@ -234,6 +236,24 @@ fn list(context: &SendContext, version: &mut Offered) -> io::Result<Option<Arc<B
         }
     }
     Ok(version.list.clone())
+}
+
+/// The values of the blocks of one page; `None` as in [`list`].
+fn page(
+    context: &SendContext,
+    version: &mut Offered,
+    number: u64,
+) -> io::Result<Option<Arc<Page>>> {
+    let Some(list) = list(context, version)? else {
+        return Ok(None);
+    };
+    if let Some(page) = &list.kept[number as usize] {
+        return Ok(Some(page.clone()));
+    }
+    let go_on = || is_unchanged(version);
+    let page = hash_page(&version.file, version.geometry, number, 2, &go_on)?;
+    let page = page.filter(|page| subtree(&page.values) == list.pages[number as usize]);
+    Ok(page.map(Arc::new))
 }
 
 fn is_unchanged(version: &Offered) -> bool {

@@ -89,11 +89,7 @@ impl Place {
             };
             self.told.push((path.to_string(), body != Body::Deleted));
             let version = VersionVector::from_pairs([(ReplicaId(1), 1)]);
-            let entry = Entry {
-                body,
-                mode,
-                version,
-            };
+            let entry = Entry::of(body, mode, version);
             changes.push(Change::Put { path, entry, stamp });
         }
         self.index.commit(&changes).unwrap();

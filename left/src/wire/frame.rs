@@ -16,7 +16,8 @@ pub enum FrameKind {
     /// The handle now stands for a version; argument: its size; payload: its
     /// content id (32 bytes) and its path.
     Open,
-    /// Wants a page of the block list; argument: the page.
+    /// Wants a page of the block list; argument: the page. Of several pages the
+    /// one after the last has the values of the pages themselves.
     List,
     /// Wants blocks; argument: the first; payload: how many (4 bytes).
     Get,

@@ -5,13 +5,13 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Body, ContentId, Entry, MODE_MASK, Mtime, TARGET_BYTES_MAX};
+use crate::entry::{Body, ContentId, Dots, Entry, MODE_MASK, Mtime, TARGET_BYTES_MAX};
 use crate::path::{RelPath, escape_bytes, unescape_bytes};
 use crate::transfer::blocks::Geometry;
-use crate::version::{REPLICAS_MAX, ReplicaId, VersionVector};
+use crate::version::{Dot, REPLICAS_MAX, ReplicaId, VersionVector};
 
 /// The first bytes of every connection; the last one is the protocol version.
-pub const PREFACE: [u8; 8] = *b"LEFTsyn\x02";
+pub const PREFACE: [u8; 8] = *b"LEFTsyn\x04";
 
 /// A longer message is refused before memory is taken for it.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -120,6 +120,11 @@ pub struct WireEntry {
     target: Option<String>,
     mode: u32,
     version: BTreeMap<String, u64>,
+    /// What set content, mode and mtime, each as the place of a replica in the version
+    /// and a number; one if it was the same for all, none if that is the only one
+    /// that the version names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    dots: Vec<(u8, u64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,6 +151,15 @@ impl WireEntry {
                 .version
                 .pairs()
                 .map(|(replica, count)| (replica.to_string(), count))
+                .collect(),
+            dots: entry
+                .dots
+                .told_beside(&entry.version)
+                .into_iter()
+                .map(|dot| {
+                    let place = entry.version.pairs().position(|(id, _)| id == dot.replica);
+                    (place.unwrap_or_default() as u8, dot.count)
+                })
                 .collect(),
         };
         match &entry.body {
@@ -178,7 +192,7 @@ impl WireEntry {
                     .ok_or_else(|| lacks("content id"))?;
                 let size = self.size.ok_or_else(|| lacks("size"))?;
                 Geometry::of(size)
-                    .ok_or_else(|| lacks("size (files above 1 TiB are not synchronised)"))?;
+                    .ok_or_else(|| lacks("size (files above 16 TiB are not synchronised)"))?;
                 let (secs, nanos) = self.mtime.ok_or_else(|| lacks("mtime"))?;
                 if nanos >= 1_000_000_000 || (size == 0) != (id == ContentId::empty()) {
                     return Err(lacks("mtime or content id"));
@@ -215,6 +229,20 @@ impl WireEntry {
                 *count,
             ));
         }
+        let version = VersionVector::from_pairs(pairs);
+        let dots: Option<Vec<Dot>> = self
+            .dots
+            .iter()
+            .take(4)
+            .map(|(place, count)| {
+                let (replica, _) = version.pairs().nth(usize::from(*place))?;
+                let count = *count;
+                Some(Dot { replica, count })
+            })
+            .collect();
+        let dots = dots
+            .and_then(|dots| Dots::of_told(&dots, &version))
+            .ok_or_else(|| lacks("account of what set it"))?;
         let mode = match body {
             Body::File { .. } | Body::Dir => self.mode & MODE_MASK,
             Body::Link { .. } | Body::Deleted => 0,
@@ -224,7 +252,8 @@ impl WireEntry {
             Entry {
                 body,
                 mode,
-                version: VersionVector::from_pairs(pairs),
+                version,
+                dots,
             },
         ))
     }
@@ -233,7 +262,7 @@ impl WireEntry {
     pub fn weight(&self) -> usize {
         let target = self.target.as_ref().map_or(0, String::len);
         // A control character takes six bytes in JSON.
-        (self.path.len() + target) * 6 + self.version.len() * 40 + 200
+        (self.path.len() + target) * 6 + self.version.len() * 40 + self.dots.len() * 26 + 210
     }
 }
 
@@ -283,11 +312,7 @@ mod tests {
         } else {
             0
         };
-        Entry {
-            body,
-            mode,
-            version,
-        }
+        Entry::of(body, mode, version)
     }
 
     fn bodies() -> Vec<Body> {
@@ -318,11 +343,30 @@ mod tests {
     fn entries_come_back_from_json() {
         let path = RelPath::parse(b"d/\xfe\n%.txt").unwrap();
         for body in bodies() {
-            let entry = entry(body);
-            let text = serde_json::to_string(&WireEntry::seal(&path, &entry)).unwrap();
-            let wire: WireEntry = serde_json::from_str(&text).unwrap();
-            assert!(text.len() <= wire.weight());
-            assert_eq!(wire.open().unwrap(), (path.clone(), entry));
+            let alone = entry(body);
+            let dot = |replica, count| Dot {
+                replica: ReplicaId(replica),
+                count,
+            };
+            let last = dot(u64::MAX, u64::MAX);
+            let merged = Entry {
+                version: VersionVector::from_pairs([
+                    (ReplicaId(1), u64::MAX),
+                    (ReplicaId(u64::MAX), u64::MAX),
+                ]),
+                dots: Dots {
+                    content: dot(1, u64::MAX - 1),
+                    mode: last,
+                    mtime: dot(1, u64::MAX),
+                },
+                ..alone.clone()
+            };
+            for entry in [alone, merged] {
+                let text = serde_json::to_string(&WireEntry::seal(&path, &entry)).unwrap();
+                let wire: WireEntry = serde_json::from_str(&text).unwrap();
+                assert!(text.len() <= wire.weight());
+                assert_eq!(wire.open().unwrap(), (path.clone(), entry));
+            }
         }
     }
 
@@ -330,7 +374,7 @@ mod tests {
     fn unsound_entries_are_refused() {
         let path = RelPath::parse(b"x").unwrap();
         let good = WireEntry::seal(&path, &entry(bodies().remove(0)));
-        let damages: [fn(&mut WireEntry); 9] = [
+        let damages: [fn(&mut WireEntry); 14] = [
             |wire| wire.path = "../x".into(),
             |wire| wire.path = ".left/index".into(),
             |wire| wire.path = "a%00".into(),
@@ -340,6 +384,12 @@ mod tests {
             |wire| wire.mtime = Some((0, u32::MAX)),
             |wire| wire.version.clear(),
             |wire| wire.version = BTreeMap::from([("me".into(), 1)]),
+            // Of two replicas it has to be said whose change it is.
+            |wire| _ = wire.version.insert("0000000000000001".into(), 1),
+            |wire| wire.dots = vec![(1, 1)],
+            |wire| wire.dots = vec![(0, 0)],
+            |wire| wire.dots = vec![(0, 1), (0, 2)],
+            |wire| wire.dots = vec![(0, 1); 10_000],
         ];
         assert!(good.open().is_ok());
         for (n, damage) in damages.into_iter().enumerate() {

@@ -3,7 +3,9 @@
 mod crashes;
 mod deletes;
 mod destination;
+mod fields;
 mod guards;
+mod holes;
 mod identity;
 mod idle;
 mod ignore;

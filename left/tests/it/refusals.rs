@@ -145,10 +145,10 @@ fn garbage_on_the_port_is_dropped_and_the_peer_still_gets_in() {
     let garbage: [&[u8]; 6] = [
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"LEFTsyn\x02\xff\xff\xff\xff",
-        b"LEFTsyn\x02\x00\x00\x00\x00",
+        b"LEFTsyn\x04\xff\xff\xff\xff",
+        b"LEFTsyn\x04\x00\x00\x00\x00",
         b"LEFTsyn\x07\x00\x00\x00\x02{}",
-        b"LEFTsyn\x02\x00\x00\x00\x06\"ping\"",
+        b"LEFTsyn\x04\x00\x00\x00\x06\"ping\"",
     ];
     // From the peer's own address, so that it is looked at.
     for bytes in garbage {

@@ -71,36 +71,6 @@ fn a_changed_file_and_only_its_change_arrives() {
 }
 
 #[test]
-fn metadata_alone_sends_no_content() {
-    let pair = Pair::started();
-    let path = pair.a.write("file", &noise("metadata", 300_000));
-    pair.wait("it arrived", || pair.b.share.join("file").exists());
-    pair.settle();
-    pair.wait("it is counted", || {
-        pair.b.status()["received_bytes"] == 300_000
-    });
-    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-    let old = UNIX_EPOCH + Duration::new(1, 1);
-    File::options()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .set_modified(old)
-        .unwrap();
-    let other = pair.b.share.join("file");
-    pair.wait("mode and mtime arrived", || {
-        let metadata = std::fs::metadata(&other).unwrap();
-        metadata.permissions().mode() & 0o777 == 0o600 && metadata.modified().unwrap() == old
-    });
-    pair.settle();
-    // Anything that came meanwhile would be counted by the time that this is.
-    pair.a.write("last", b"x");
-    pair.wait("the last file is counted", || {
-        pair.b.status()["received_bytes"] == 300_001
-    });
-}
-
-#[test]
 fn kind_block_edges_are_exact() {
     const BLOCK: usize = 128 * 1024;
     let pair = Pair::started();

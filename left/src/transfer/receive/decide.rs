@@ -5,16 +5,17 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::active::{Active, Opened, Taken, open_blocks};
 use super::{Deliver, Missed, Note, Target, Targets, Task, lock};
 use crate::apply::Job;
 use crate::entry::Body;
 use crate::events::{Progress, Reporter};
-use crate::part::open_part;
+use crate::part::{end_part, open_part};
 use crate::share::Share;
-use crate::transfer::blocks::{BlockList, Geometry, PAGE_VALUES};
+use crate::transfer::blocks::Geometry;
 use crate::wire::frame::{FrameKind, write_frame};
 
 /// Versions open at once, for many small files to share the window.
@@ -23,9 +24,6 @@ const OPEN_MAX: usize = 256;
 /// Blocks of versions open at once: 2 MiB of lists. A single version may have
 /// more.
 const OPEN_BLOCKS_MAX: u64 = 64 * 1024;
-
-/// Blocks in one request, so that an answer to another file never waits long.
-const RUN_BLOCKS_MAX: u32 = 16;
 
 /// A request that is not answered for this long ends the connection.
 const STALL: Duration = Duration::from_secs(15);
@@ -43,27 +41,6 @@ const LIES_MAX: u32 = 8;
 /// Bytes asked for and not yet written. This is what a kill can waste; it
 /// fills a gigabit link up to 16 ms of round trip.
 pub const WINDOW_BYTES: u64 = 2 * 1024 * 1024;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum BlockState {
-    Missing,
-    Asked,
-    Present,
-}
-
-struct Active {
-    job: Job,
-    target: Arc<Target>,
-    pages: Vec<Option<Vec<u8>>>,
-    blocks: Vec<BlockState>,
-    /// The list is known and the part is checked.
-    ready: bool,
-    next: u64,
-    left: u64,
-    have: u64,
-    done: u64,
-    told: Instant,
-}
 
 pub(super) struct Decider<'a> {
     share: &'a Share,
@@ -110,6 +87,7 @@ impl<'a> Decider<'a> {
             lies: 0,
         }
     }
+
     pub(super) fn run(&mut self, notes: &Receiver<Note>) {
         loop {
             let first = match notes.recv_timeout(Duration::from_secs(1)) {
@@ -138,10 +116,12 @@ impl<'a> Decider<'a> {
                 handle,
                 page,
                 values,
-            } => return self.take_page(handle, page, values),
+            } => return self.take_page(handle, page, &values),
             Note::Refused(handle, missed) => self.miss(handle, missed)?,
-            Note::Checked(handle, Ok(present)) => self.take_checked(handle, &present)?,
-            Note::Checked(handle, Err(error)) => self.miss(handle, Missed::Disk(error))?,
+            Note::Checked(handle, page, Ok(present)) => {
+                self.take_checked(handle, page, &present)?;
+            }
+            Note::Checked(handle, _, Err(error)) => self.miss(handle, Missed::Disk(error))?,
             Note::Written(handle, block) => self.take_written(handle, block)?,
             Note::Failed(handle, _, missed) => {
                 if matches!(missed, Missed::Unsound) {
@@ -164,9 +144,8 @@ impl<'a> Decider<'a> {
     fn ask(&mut self) -> io::Result<()> {
         while self.outstanding_bytes < WINDOW_BYTES {
             let waiting = self.order.iter().copied().find(|handle| {
-                self.active
-                    .get(handle)
-                    .is_some_and(|active| active.ready && active.next < active.blocks.len() as u64)
+                let active = self.active.get(handle);
+                active.is_some_and(Active::is_missing_blocks)
             });
             match waiting {
                 Some(handle) => self.ask_for_blocks(handle)?,
@@ -186,42 +165,44 @@ impl<'a> Decider<'a> {
         let next = self.queue.front().and_then(|job| job.content());
         let blocks = next
             .and_then(|(_, size)| Geometry::of(size))
-            .map_or(0, Geometry::blocks);
+            .map_or(0, open_blocks);
         self.active.is_empty()
             || (self.active.len() < OPEN_MAX && self.open_blocks + blocks <= OPEN_BLOCKS_MAX)
     }
 
     fn ask_for_blocks(&mut self, handle: u32) -> io::Result<()> {
+        let room = WINDOW_BYTES.saturating_sub(self.outstanding_bytes);
+        let active = self.active.get_mut(&handle);
+        let Some(run) = active.and_then(|active| active.next_run(room)) else {
+            return Ok(());
+        };
+        self.outstanding_bytes += run.bytes;
+        let count = run.count.to_be_bytes();
+        write_frame(&mut self.out, FrameKind::Get, handle, run.first, &count)?;
+        self.go_on(handle)
+    }
+
+    /// Opens the next page, or ends what is complete.
+    fn go_on(&mut self, handle: u32) -> io::Result<()> {
         let Some(active) = self.active.get_mut(&handle) else {
             return Ok(());
         };
-        let len = active.blocks.len() as u64;
-        while active.next < len && active.blocks[active.next as usize] != BlockState::Missing {
-            active.next += 1;
+        match active.open_next() {
+            Some(Opened::List(page)) => {
+                write_frame(&mut self.out, FrameKind::List, handle, page, &[])
+            }
+            Some(Opened::Zeros(page)) => {
+                let target = active.target.clone();
+                self.give(Task::Clear(handle, target, page))
+            }
+            None if active.is_complete() => self.finish(handle),
+            None => Ok(()),
         }
-        let first = active.next;
-        let mut count = 0u32;
-        while active.next < len
-            && active.blocks[active.next as usize] == BlockState::Missing
-            && count < RUN_BLOCKS_MAX
-            && self.outstanding_bytes < WINDOW_BYTES
-        {
-            active.blocks[active.next as usize] = BlockState::Asked;
-            lock(&active.target.asked).insert(active.next);
-            self.outstanding_bytes += active.target.geometry.len(active.next) as u64;
-            active.next += 1;
-            count += 1;
-        }
-        if count > 0 {
-            write_frame(
-                &mut self.out,
-                FrameKind::Get,
-                handle,
-                first,
-                &count.to_be_bytes(),
-            )?;
-        }
-        Ok(())
+    }
+
+    fn give(&mut self, task: Task) -> io::Result<()> {
+        let given = self.to_tasks.send(task);
+        given.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
     fn open(&mut self, job: Job) -> io::Result<()> {
@@ -252,140 +233,77 @@ impl<'a> Decider<'a> {
             geometry.size,
             &payload,
         )?;
-        let single = geometry.is_single();
-        if !single {
-            for page in 0..geometry.pages() {
-                write_frame(&mut self.out, FrameKind::List, handle, page, &[])?;
-            }
-        }
         let target = Arc::new(Target {
             id,
             geometry,
             part,
-            old: if single {
-                None
-            } else {
-                old_file(self.share, &job)
+            old: match geometry.is_single() {
+                true => None,
+                false => old_file(self.share, &job),
             },
-            list: OnceLock::new(),
             asked: Mutex::default(),
         });
         lock(self.targets).insert(handle, target.clone());
-        let active = Active {
-            job,
-            target,
-            pages: vec![None; if single { 0 } else { geometry.pages() as usize }],
-            blocks: vec![BlockState::Missing; geometry.blocks() as usize],
-            ready: single,
-            next: 0,
-            left: geometry.blocks(),
-            have: 0,
-            done: 0,
-            told: Instant::now(),
-        };
-        self.open_blocks += geometry.blocks();
+        let active = Active::new(job, target);
+        self.open_blocks += open_blocks(geometry);
+        let list_of_pages = active.list_of_pages();
         self.active.insert(handle, active);
         self.order.push_back(handle);
-        Ok(())
+        match list_of_pages {
+            Some(page) => write_frame(&mut self.out, FrameKind::List, handle, page, &[]),
+            None => self.go_on(handle),
+        }
     }
 
-    fn take_page(&mut self, handle: u32, page: u64, values: Vec<u8>) -> io::Result<()> {
+    fn take_page(&mut self, handle: u32, page: u64, values: &[u8]) -> io::Result<()> {
         let Some(active) = self.active.get_mut(&handle) else {
             return Ok(());
         };
-        let geometry = active.target.geometry;
-        let broken = || {
-            io::Error::new(
+        match active.take_page(page, values) {
+            Taken::Pages => self.go_on(handle),
+            Taken::Unsound => self.miss(handle, Missed::Unsound),
+            Taken::Broken => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "the peer sent a page that cannot be",
-            )
-        };
-        if page >= geometry.pages() {
-            return Err(broken());
+            )),
+            Taken::Page(page) => {
+                let target = active.target.clone();
+                let is_resumed = page.number == 0 && target.part.metadata()?.len() > 0;
+                if is_resumed {
+                    self.reporter.update(|activity| activity.recovering = true);
+                }
+                self.give(Task::Check(handle, target, page))
+            }
         }
-        let wanted = (geometry.blocks() - page * PAGE_VALUES).min(PAGE_VALUES);
-        let slot = active.pages.get_mut(page as usize);
-        let Some(slot) = slot.filter(|slot| slot.is_none() && values.len() as u64 == wanted * 32)
-        else {
-            return Err(broken());
-        };
-        *slot = Some(values);
-        if active.pages.iter().any(Option::is_none) {
-            return Ok(());
-        }
-        let pages = std::mem::take(&mut active.pages);
-        let values = pages
-            .iter()
-            .flatten()
-            .flat_map(|page| page.as_chunks::<32>().0)
-            .copied()
-            .collect();
-        let list = BlockList { geometry, values };
-        // No block is asked for before the list is known to be the content's.
-        if list.root() != active.target.id {
-            return self.miss(handle, Missed::Unsound);
-        }
-        let _ = active.target.list.set(list);
-        let is_resumed = active.target.part.metadata()?.len() > 0;
-        if !is_resumed && active.target.old.is_none() {
-            return self.take_checked(handle, &[]);
-        }
-        let task = Task::Check(handle, active.target.clone());
-        if is_resumed {
-            self.reporter.update(|activity| activity.recovering = true);
-        }
-        self.to_tasks
-            .send(task)
-            .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
-    fn take_checked(&mut self, handle: u32, present: &[bool]) -> io::Result<()> {
+    fn take_checked(&mut self, handle: u32, page: u64, present: &[bool]) -> io::Result<()> {
         self.reporter.update(|activity| activity.recovering = false);
         let Some(active) = self.active.get_mut(&handle) else {
             return Ok(());
         };
-        for (block, _) in present.iter().enumerate().filter(|(_, present)| **present) {
-            active.blocks[block] = BlockState::Present;
-            active.left -= 1;
-            active.have += active.target.geometry.len(block as u64) as u64;
-        }
-        active.done = active.have;
-        active.ready = true;
-        self.tell(handle);
-        self.finish_if_complete(handle)
+        active.take_checked(page, present);
+        self.tell_if_due(handle);
+        self.go_on(handle)
     }
 
     fn take_written(&mut self, handle: u32, block: u64) -> io::Result<()> {
-        let Some(active) = self.active.get_mut(&handle) else {
+        let active = self.active.get_mut(&handle);
+        let Some(len) = active.and_then(|active| active.take_written(block)) else {
             return Ok(());
         };
-        if active.blocks.get(block as usize) != Some(&BlockState::Asked) {
-            return Ok(());
-        }
-        active.blocks[block as usize] = BlockState::Present;
-        active.left -= 1;
-        let len = active.target.geometry.len(block) as u64;
-        active.done += len;
         self.outstanding_bytes -= len;
-        if active.told.elapsed() >= PROGRESS_EVERY {
-            self.tell(handle);
-        }
-        self.finish_if_complete(handle)
+        self.tell_if_due(handle);
+        self.go_on(handle)
     }
 
-    fn finish_if_complete(&mut self, handle: u32) -> io::Result<()> {
-        if !self
-            .active
-            .get(&handle)
-            .is_some_and(|active| active.ready && active.left == 0)
-        {
-            return Ok(());
-        }
+    fn finish(&mut self, handle: u32) -> io::Result<()> {
         self.tell(handle);
         let Some(active) = self.close(handle)? else {
             return Ok(());
         };
-        (self.deliver)(active.job, Ok(()));
+        let ended = end_part(&active.target.part, active.geometry().size);
+        (self.deliver)(active.job, ended.map_err(Missed::Disk));
         Ok(())
     }
 
@@ -400,27 +318,30 @@ impl<'a> Decider<'a> {
         let Some(active) = self.active.remove(&handle) else {
             return Ok(None);
         };
-        self.open_blocks -= active.target.geometry.blocks();
+        self.open_blocks -= open_blocks(active.geometry());
         self.order.retain(|other| *other != handle);
         lock(self.targets).remove(&handle);
-        for (block, state) in (0u64..).zip(&active.blocks) {
-            if *state == BlockState::Asked {
-                self.outstanding_bytes -= active.target.geometry.len(block) as u64;
-            }
-        }
+        self.outstanding_bytes -= active.asked_bytes();
         write_frame(&mut self.out, FrameKind::Close, handle, 0, &[])?;
         Ok(Some(active))
+    }
+
+    fn tell_if_due(&mut self, handle: u32) {
+        let told = self.active.get(&handle).and_then(|active| active.told);
+        if told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
+            self.tell(handle);
+        }
     }
 
     fn tell(&mut self, handle: u32) {
         let Some(active) = self.active.get_mut(&handle) else {
             return;
         };
-        active.told = Instant::now();
+        active.told = Some(Instant::now());
         // A file of one block has no progress; its end is told as complete.
-        if !active.target.geometry.is_single() {
+        if !active.geometry().is_single() {
             let progress = Progress {
-                size: active.target.geometry.size,
+                size: active.geometry().size,
                 have: active.have,
                 done: active.done,
             };
@@ -429,12 +350,7 @@ impl<'a> Decider<'a> {
     }
 
     fn is_stalled(&self) -> bool {
-        let hashing: u64 = self
-            .active
-            .values()
-            .filter(|active| !active.ready)
-            .map(|active| active.target.geometry.size)
-            .sum();
+        let hashing: u64 = self.active.values().map(Active::hashing_bytes).sum();
         let patience = STALL + Duration::from_secs(hashing / HASH_BYTES_PER_SECOND_MIN);
         !self.active.is_empty() && self.last_answer.elapsed() > patience
     }

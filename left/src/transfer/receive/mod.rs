@@ -5,25 +5,28 @@
 //! for next; all queues are as long as what can be outstanding, so the reader
 //! never waits for something that waits for the reader.
 
+mod active;
 mod decide;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
+
+use blake3::hazmat::ChainingValue;
 
 use decide::Decider;
 
 use crate::apply::Job;
 use crate::entry::ContentId;
 use crate::events::Reporter;
-use crate::part::{blocks_present, reuse_blocks};
+use crate::part::{clear_range, fill_page};
 use crate::share::Share;
-use crate::transfer::blocks::{BlockList, Geometry, chaining_value};
+use crate::transfer::blocks::{Geometry, Page, chaining_value};
 use crate::wire::frame::{FrameKind, Header, read_header};
 
 /// Longer than all that can be outstanding: a note for each open file and
@@ -62,8 +65,8 @@ pub enum Note {
     },
     /// The sender refuses a version.
     Refused(u32, Missed),
-    /// Which blocks the part already holds.
-    Checked(u32, io::Result<Vec<bool>>),
+    /// Which blocks of a page the part already holds.
+    Checked(u32, u64, io::Result<Vec<bool>>),
     /// A block is in the part.
     Written(u32, u64),
     /// A block could not be used.
@@ -82,20 +85,23 @@ struct Target {
     part: File,
     /// What the path has now; blocks that it shares need not be sent.
     old: Option<File>,
-    list: OnceLock<BlockList>,
-    /// Blocks that were asked for and did not come yet. Others are refused:
-    /// by the time they are written the part may be a file of the user.
-    asked: Mutex<HashSet<u64>>,
+    /// Blocks that were asked for and did not come yet, and what they have to
+    /// amount to. Others are refused: by the time they are written the part may
+    /// be a file of the user.
+    asked: Mutex<HashMap<u64, ChainingValue>>,
 }
 
 type Targets = Mutex<HashMap<u32, Arc<Target>>>;
 
 enum Task {
-    Check(u32, Arc<Target>),
+    Check(u32, Arc<Target>, Arc<Page>),
+    /// A page is all zeros.
+    Clear(u32, Arc<Target>, u64),
     Verify {
         handle: u32,
         target: Arc<Target>,
         block: u64,
+        value: ChainingValue,
         bytes: Vec<u8>,
     },
 }
@@ -191,13 +197,14 @@ fn read_frames(
                 if !fits {
                     return Err(broken("the peer sent a block that cannot be"));
                 }
-                if !lock(&target.asked).remove(&argument) {
+                let Some(value) = lock(&target.asked).remove(&argument) else {
                     return Err(broken("the peer sent a block that nobody asked for"));
-                }
+                };
                 let task = Task::Verify {
                     handle,
                     target,
                     block: argument,
+                    value,
                     bytes,
                 };
                 to_tasks.send(task).map_err(|_| gone())?;
@@ -225,15 +232,6 @@ fn read_frames(
     }
 }
 
-/// Which blocks are in the part, once those of the old file are too.
-fn check(target: &Target, list: &BlockList, go_on: &dyn Fn() -> bool) -> io::Result<Vec<bool>> {
-    let mut present = blocks_present(&target.part, list, go_on)?;
-    if let Some(old) = &target.old {
-        reuse_blocks(&target.part, list, &mut present, old, go_on)?;
-    }
-    Ok(present)
-}
-
 fn perform(
     task: Task,
     reporter: &Reporter,
@@ -241,29 +239,33 @@ fn perform(
     ended: &AtomicBool,
 ) -> Note {
     match task {
-        Task::Check(handle, target) => {
+        Task::Check(handle, target, page) => {
             let go_on = || !ended.load(Ordering::Relaxed);
-            let present = match target.list.get() {
-                Some(list) => check(&target, list, &go_on),
-                None => Ok(Vec::new()),
-            };
-            Note::Checked(handle, present)
+            let present = fill_page(&target.part, target.old.as_ref(), &page, &go_on);
+            Note::Checked(handle, page.number, present)
+        }
+        Task::Clear(handle, target, page) => {
+            let cleared = clear_range(&target.part, target.geometry.page_range(page));
+            Note::Checked(
+                handle,
+                page,
+                cleared.map(|()| {
+                    let blocks = target.geometry.page(page);
+                    vec![true; (blocks.end - blocks.start) as usize]
+                }),
+            )
         }
         Task::Verify {
             handle,
             target,
             block,
+            value,
             bytes,
         } => {
             let offset = target.geometry.offset(block);
-            let sound = if target.geometry.is_single() {
-                *blake3::hash(&bytes).as_bytes() == target.id.0
-            } else {
-                let value = target
-                    .list
-                    .get()
-                    .and_then(|list| list.values.get(block as usize));
-                value.is_some_and(|value| chaining_value(offset, &bytes) == *value)
+            let sound = match target.geometry.is_single() {
+                true => *blake3::hash(&bytes).as_bytes() == value,
+                false => chaining_value(&bytes) == value,
             };
             let note = if !sound {
                 Note::Failed(handle, block, Missed::Unsound)
