@@ -18,10 +18,15 @@ Exit codes:
   5  `left confirm`, `left restore`, `left join`, `left forget-peer`: it was
      refused
 
-Limits of this version: nothing is encrypted; nothing can be ignored; owners,
-extended attributes, ACLs and set-id bits are not synchronised. A folder without
-write permission is made writable for the moment when the peer has something for
-it.";
+A file .leftignore at the top of the share says what is not synchronised, in the
+syntax of git's .gitignore (one file for the whole share, at most 256 KiB and
+4096 rules). It is synchronised itself. What becomes ignored stays where it is, on
+both sides; a folder that the peer deletes stays while something ignored is in
+it. What is ignored no more is found as new on each side.
+
+Limits of this version: nothing is encrypted; owners, extended attributes, ACLs
+and set-id bits are not synchronised. A folder without write permission is made
+writable for the moment when the peer has something for it.";
 
 /// Keeps one directory the same on two machines.
 #[derive(Debug, Parser)]

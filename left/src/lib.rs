@@ -1,7 +1,8 @@
 //! `left` keeps one directory the same on two machines.
 //!
 //! In reading order: what things are ([`path`], [`version`], [`entry`],
-//! [`pairing`]); what this side knows ([`record`], [`index`]); what the disk says ([`disk`],
+//! [`pairing`], and what is none of ours: [`ignore`]); what this side knows
+//! ([`record`], [`index`]); what the disk says ([`disk`],
 //! [`share`], [`scanner`]) and when it is asked ([`watcher`]); what follows from
 //! both sides' knowledge ([`plan`], [`merge`]); what travels ([`wire`]) and how content does
 //! ([`transfer`], [`part`]); what changes the share ([`apply`]); who decides
@@ -24,11 +25,12 @@
 //! lost; a writer that still holds a replaced file open writes into nothing; equal
 //! large files are received one after the other; hard links become separate
 //! files; owners, extended attributes, ACLs, set-id bits, and mtimes of folders
-//! and links are not synchronised; nothing can be ignored; files end at 16 TiB.
+//! and links are not synchronised; files end at 16 TiB.
 
 #![forbid(unsafe_code)]
 
 pub mod entry;
+pub mod ignore;
 pub mod pairing;
 pub mod path;
 pub mod version;

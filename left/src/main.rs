@@ -11,6 +11,7 @@ use left::cli::{Cli, Command, ConfirmArgs, RestoreArgs, StatusArgs};
 use left::control::{self, Answer, Request};
 use left::daemon::{Ended, INDEX_FILE, Settings, answer_from_disk, begin_again, run};
 use left::events::utc;
+use left::ignore::RULES_FILE;
 use left::index::Index;
 use left::path::{STATE_DIR, escape_bytes, shown, unescape_bytes};
 use left::plan::copied_name;
@@ -114,6 +115,12 @@ fn status(args: &StatusArgs) -> ExitCode {
          received:  {} bytes\nsent:      {} bytes\n",
         status.received_bytes, status.sent_bytes,
     ));
+    if status.rules > 0 {
+        say(&format!(
+            "ignored:   what {} rules of {RULES_FILE} say\n",
+            status.rules
+        ));
+    }
     let looked = ["initialization", "scanning", "termination"];
     if !status.watching && !looked.contains(&state.as_str()) {
         say("changes:   found by looking at everything in turn, not by watching\n");

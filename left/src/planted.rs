@@ -31,6 +31,12 @@ pub(crate) enum Bug {
     ForgetsBegun,
     /// An index that is older than what the peer heard of it goes on counting.
     ReusesCounters,
+    /// What becomes ignored is told of as deleted.
+    IgnoredIsDeleted,
+    /// When less is ignored than before, the peer is not asked to list again.
+    HearsNothingAgain,
+    /// A job is performed though what it changes has become ignored.
+    ChangesIgnored,
     /// Mode and mtime are of who has the content.
     ModeGoesWithContent,
     /// A change of a mode beats a deletion as an edit does.

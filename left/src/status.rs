@@ -132,6 +132,8 @@ pub struct Status {
     pub share: Option<String>,
     /// What two shares have that meet and wait for `left join --yes`, if they do.
     pub join: Option<Counts>,
+    /// Rules of `.leftignore` that are in force.
+    pub rules: u64,
     /// Deletions of the peer that wait for `left confirm`, if any.
     pub held: Option<Held>,
     /// Bytes of content received since the start.

@@ -5,6 +5,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use super::remove::first_name;
 use super::{How, Job, make_folder};
 use crate::disk::{Disk, Handle, Rename};
 use crate::entry::Body;
@@ -21,6 +22,8 @@ pub(super) enum Exchanged {
     Yes(Option<RelPath>),
     /// What is there is not what was decided against.
     No,
+    /// The folder that is there holds something, for example of this name.
+    NotEmpty(Option<Box<[u8]>>),
 }
 
 /// Exchanges what is there with what is to be there, and looks at what came
@@ -40,6 +43,17 @@ pub(super) fn exchange<D: Disk>(
         Ok(now) if now.is_dir() && now.ino == known.ino => {}
         Ok(_) | Err(Errno::NOENT) => return Ok(Exchanged::No),
         Err(errno) => return Err(errno.into()),
+    }
+    let is_dir = job
+        .known
+        .as_ref()
+        .is_some_and(|known| known.entry.body == Body::Dir);
+    if is_dir && job.target.body != Body::Dir {
+        // What is in it may be ignored: it is not to vanish even for a moment.
+        let within = share.open_dir(Some(&job.path))?;
+        if let Some(name) = first_name(share, &within) {
+            return Ok(Exchanged::NotEmpty(Some(name)));
+        }
     }
     let staged = stage(share, job)?;
     let copy = match job.how {

@@ -18,6 +18,7 @@ use remove::{remove, trash_name};
 
 use crate::disk::{Content, Disk, Handle, Rename, Stat};
 use crate::entry::{Body, ContentId, Entry, MODE_MASK};
+use crate::ignore::Rules;
 use crate::index::{Change, Store, Trashed};
 use crate::part::{PartId, open_complete_part, remove_part};
 use crate::path::RelPath;
@@ -118,8 +119,9 @@ pub enum Outcome {
     },
     /// It is gone, and lies in the trash under this name, if there was anything.
     Removed(Option<(Vec<u8>, Trashed)>),
-    /// The folder that is to go holds something.
-    NotEmpty,
+    /// The folder that is to go, or to become something else, holds something: this
+    /// name, if it can be read.
+    NotEmpty(Option<Box<[u8]>>),
     /// The content is not where it was said to be on this side.
     NotHere(Elsewhere),
     /// The disk is not as it was when this was decided: look again, decide again.
@@ -162,7 +164,14 @@ fn drop_small_part(share: &impl Disk, job: &Job) {
 fn apply_all<D: Disk>(share: &D, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job, Outcome)> {
     let mut ready = Vec::new();
     let mut ended = Vec::new();
+    let rules = index.rules();
     for job in jobs {
+        // It may have become ignored since that was decided.
+        let is_ignored = rules.as_ref().is_some_and(|rules| is_ignored(&job, rules));
+        if is_ignored && !makes(Bug::ChangesIgnored) {
+            ended.push((job, Outcome::Changed));
+            continue;
+        }
         match gather(share, &job, &|| true) {
             Ok(None) => {}
             Ok(Some(elsewhere)) => {
@@ -278,6 +287,13 @@ fn apply_all<D: Disk>(share: &D, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job
     ended
 }
 
+/// Whether what is there, or what is to be there, is ignored.
+fn is_ignored(job: &Job, rules: &Rules) -> bool {
+    let known = job.known.as_ref().map(|known| &known.entry);
+    let mut entries = known.into_iter().chain([&job.target]);
+    entries.any(|entry| rules.ignores(&job.path, entry.body == Body::Dir))
+}
+
 /// Whether a removal goes through the trash.
 fn is_trashed(job: &Job) -> bool {
     let known = job.known.as_ref();
@@ -387,6 +403,7 @@ fn place<D: Disk>(
         Some(known) => match exchange(share, index, folder, job, &known)? {
             Exchanged::Yes(copy) => copy,
             Exchanged::No => return Ok(Outcome::Changed),
+            Exchanged::NotEmpty(name) => return Ok(Outcome::NotEmpty(name)),
         },
     };
     let (Some(part), Some(before)) = (part, before) else {

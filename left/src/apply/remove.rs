@@ -43,7 +43,11 @@ pub(super) fn remove<D: Disk>(
     if known.entry.body == Body::Dir {
         return match share.remove_dir(folder, name) {
             Ok(()) | Err(Errno::NOENT) => Ok(Outcome::Removed(None)),
-            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(Outcome::NotEmpty),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                let within = share.open_dir(Some(&job.path));
+                let name = within.ok().and_then(|within| first_name(share, &within));
+                Ok(Outcome::NotEmpty(name))
+            }
             Err(Errno::NOTDIR) => Ok(Outcome::Changed),
             Err(errno) => Err(errno.into()),
         };
@@ -79,6 +83,11 @@ pub(super) fn remove<D: Disk>(
     }
     put_back(share, index, folder, &trash_name, job)?;
     superseded.map(|_| Outcome::Changed)
+}
+
+/// The first name in a folder, if it has any.
+pub(super) fn first_name<D: Disk>(share: &D, folder: &D::Dir) -> Option<Box<[u8]>> {
+    share.list(folder).ok()?.into_iter().min()
 }
 
 /// Gives a user's file its name back, or another one if that is taken.

@@ -393,7 +393,7 @@ fn a_folder_goes_only_when_it_is_empty() {
     };
     known.entry.body = Body::Dir;
     let outcome = place.apply(place.removal("d", known.clone()));
-    assert!(matches!(outcome, Outcome::NotEmpty), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::NotEmpty(_)), "{outcome:?}");
     assert_eq!(place.read("d/new"), "of the user");
     std::fs::remove_file(place.dir.path().join("d/new")).unwrap();
     let outcome = place.apply(place.removal("d", known));

@@ -182,7 +182,10 @@ impl Looking {
             return Ok(Err(Ended));
         };
         let Again {
-            paths, everything, ..
+            paths,
+            everything,
+            unsure,
+            ..
         } = self.scanner.take_again();
         if begun {
             match self.watcher.trouble() {
@@ -191,13 +194,16 @@ impl Looking {
             }
         }
         // What is not read yet would be fetched though it is here.
-        if plan.scanned || !restless || plan.began.elapsed() >= RESTLESS_AT_START_MAX {
+        let waits = restless && plan.began.elapsed() < RESTLESS_AT_START_MAX;
+        if !unsure && (plan.scanned || !waits) {
             plan.scanned = true;
             if self.inputs.send(Input::Event(Event::Scanned)).is_err() {
                 return Ok(Err(Ended));
             }
         }
-        let rest = if restless && (!plan.scanned || plan.watching_since.is_none()) {
+        let rest = if unsure {
+            RETRY_FIRST
+        } else if restless && (!plan.scanned || plan.watching_since.is_none()) {
             RESTLESS_EVERY.max(walked * RESTLESS_REST_FACTOR)
         } else if plan.watching_since.is_none() {
             (walked * POLL_REST_FACTOR).clamp(POLL_EVERY_MIN, POLL_EVERY_MAX)

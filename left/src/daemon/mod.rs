@@ -319,6 +319,13 @@ impl Daemon {
                 index: index.clone(),
                 lists,
                 reporter: reporter.clone(),
+                look_again: {
+                    let watcher = watcher.clone();
+                    Box::new(move |path| {
+                        watcher.look_again(vec![path], Instant::now());
+                        watcher.ask();
+                    })
+                },
             },
             engine: inputs.clone(),
             peer: settings.peer,
@@ -426,6 +433,7 @@ impl Daemon {
             watching: activity.watching,
             entries,
             wanted,
+            rules: self.index.rules().map_or(0, |rules| rules.len() as u64),
             held: self.reporter.held(),
             share: share.map(|id| id.to_string()),
             join: self.reporter.asked(),

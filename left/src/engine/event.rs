@@ -27,6 +27,8 @@ pub enum Event {
         peer_share: Option<ShareId>,
         /// How far the peer has read this side's listing.
         have: Have,
+        /// How far this side has read the peer's, as the peer was told.
+        told_upto: u64,
     },
     /// The session can receive content.
     ReceiverUp {

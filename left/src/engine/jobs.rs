@@ -1,12 +1,8 @@
 //! What is done about the wants, and what comes of it.
 
-use std::time::Duration;
-
 use super::listing::doom_if_theirs;
 use super::removals::Inside;
-use super::{
-    Action, Delay, Engine, IN_FLIGHT_MAX, News, PAGE_WANTS, RETRY_FIRST, RETRY_MAX, Stage,
-};
+use super::{Action, Engine, IN_FLIGHT_MAX, News, PAGE_WANTS, Stage};
 use crate::apply::{Elsewhere, How, Job, Outcome, Source};
 use crate::entry::{Body, ContentId};
 use crate::index::{Change, IndexError, Store, Trashed};
@@ -215,15 +211,26 @@ impl<S: Store> Engine<S> {
                     return Ok(());
                 }
                 match missed {
+                    // Whatever it has instead it lists; what it ignores now it does not.
+                    Missed::Gone => {
+                        let path = job.path;
+                        if self.store.want(&path)?.as_ref() == Some(&job.theirs) {
+                            self.store
+                                .commit(&[Change::Unwant { path: path.clone() }])?;
+                        }
+                        self.undelay(&path);
+                        self.look_at_all_wants();
+                        self.look_at_all_removals();
+                    }
                     // A newer version is listed as soon as the peer has seen it.
-                    Missed::Superseded => self.delay(&job.path),
+                    Missed::Superseded => self.delay_longer(&job.path),
                     Missed::Unsound => {
                         let text = format!(
                             "what the peer sent for {} is not what it offered; it is tried again",
                             job.path
                         );
                         self.tell_problem(job.path.as_bytes(), text);
-                        self.delay(&job.path);
+                        self.delay_longer(&job.path);
                     }
                     Missed::Disk(error) => self.fail(&job.path, &error),
                 }
@@ -284,6 +291,9 @@ impl<S: Store> Engine<S> {
         let (mut removals, mut removed) = (false, false);
         for (job, outcome) in results {
             removed |= matches!(outcome, Outcome::Removed(_));
+            let dropped = self
+                .is_ignored_after(&job, &outcome)
+                .then(|| job.path.clone());
             // It may have become one that is to go while its job was under way.
             removals |= match job.how {
                 How::Remove => !matches!(outcome, Outcome::Removed(_)),
@@ -327,21 +337,9 @@ impl<S: Store> Engine<S> {
                     // What was moved meanwhile is elsewhere now.
                     *self.not_here.entry(job.path.clone()).or_default() += 1;
                 }
-                Outcome::NotEmpty => {
-                    self.actions.push(Action::LookAgain);
-                    self.delay(&job.path);
-                    let is_old = self.delayed.get(&job.path);
-                    if is_old.is_some_and(|delay| delay.pause >= NOT_EMPTY_TOLD) {
-                        let text = format!(
-                            "the peer deleted folder {}, which holds something that is not \
-                             synchronised; it stays until that is moved away",
-                            job.path
-                        );
-                        self.tell_problem(job.path.as_bytes(), text);
-                    }
-                }
+                Outcome::NotEmpty(name) => self.take_not_empty(&mut changes, &job, name)?,
                 Outcome::Removed(trashed) => {
-                    self.delayed.remove(&job.path);
+                    self.undelay(&job.path);
                     if let Some((name, trashed)) = trashed {
                         changes.push(Change::Removed { name: name.clone() });
                         changes.push(Change::Trash { name, trashed });
@@ -365,7 +363,7 @@ impl<S: Store> Engine<S> {
                     completed.push((job, None));
                 }
                 Outcome::Done { stamp, copy } => {
-                    self.delayed.remove(&job.path);
+                    self.undelay(&job.path);
                     self.not_here.remove(&job.path);
                     let mut entry = job.target.clone();
                     if job.is_change_of_ours() {
@@ -392,11 +390,12 @@ impl<S: Store> Engine<S> {
                     }
                     completed.push((job, copy));
                 }
-                Outcome::Changed => {
-                    self.actions.push(Action::LookAgain);
-                    self.delay(&job.path);
-                }
+                Outcome::Changed => self.take_changed(&job),
                 Outcome::Failed(error) => self.fail(&job.path, &error),
+            }
+            if let Some(path) = dropped {
+                self.undelay(&path);
+                changes.push(Change::Drop { path });
             }
         }
         index.commit(&changes)?;
@@ -424,6 +423,16 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
+    /// Whether what a job was at work on has become ignored meanwhile.
+    fn is_ignored_after(&self, job: &Job, outcome: &Outcome) -> bool {
+        let is_over = matches!(outcome, Outcome::Done { .. } | Outcome::Removed(_));
+        let entry = match is_over {
+            true => Some(&job.target),
+            false => job.known.as_ref().map(|known| &known.entry),
+        };
+        entry.is_some_and(|entry| self.ignores(&job.path, entry))
+    }
+
     /// The path is free for something else. Answers how far it was.
     pub(super) fn finish(&mut self, job: &Job) -> Option<Stage> {
         let stage = self.in_flight.remove(&job.path);
@@ -438,64 +447,6 @@ impl<S: Store> Engine<S> {
         stage
     }
 
-    pub(super) fn fail(&mut self, path: &RelPath, error: &std::io::Error) {
-        let advice = match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                "; make room, it goes on by itself"
-            }
-            std::io::ErrorKind::PermissionDenied => {
-                "; give this user the permission, it goes on by itself"
-            }
-            _ => "; it is tried again",
-        };
-        let text = format!("cannot put {path} in place: {error}{advice}");
-        self.tell_problem(path.as_bytes(), text);
-        self.delay(path);
-    }
-
-    pub(super) fn delay(&mut self, path: &RelPath) {
-        let pause = self
-            .delayed
-            .get(path)
-            .map_or(RETRY_FIRST, |known| (known.pause * 2).min(RETRY_MAX));
-        self.delayed.insert(
-            path.clone(),
-            Delay {
-                until: self.now + pause,
-                pause,
-            },
-        );
-    }
-
-    /// When the next step is due though nothing happens.
-    pub fn wakes_at(&self) -> Option<std::time::Instant> {
-        let retries = self.delayed.values().map(|delay| delay.until);
-        // With nothing on its way it would have begun.
-        let walk = self.wants.wakes_at().filter(|_| {
-            let receives = self.session.as_ref().is_some_and(|known| known.receives);
-            receives && self.scanned && !self.in_flight.is_empty()
-        });
-        retries.chain(walk).min()
-    }
-
-    pub(super) fn wake_delayed(&mut self) {
-        let now = self.now;
-        let due: Vec<RelPath> = self
-            .delayed
-            .iter()
-            .filter(|(_, delay)| delay.until <= now)
-            .map(|(path, _)| path.clone())
-            .collect();
-        if due.is_empty() {
-            return;
-        }
-        for path in due {
-            self.delayed.remove(&path);
-        }
-        self.look_at_all_wants();
-        self.look_at_all_removals();
-    }
-
     pub(super) fn look_at_all_wants(&mut self) {
         self.wants.ask_again();
     }
@@ -506,9 +457,6 @@ pub(super) const SOURCES_MAX: usize = 8;
 
 /// How often a content is looked for on this side before it is asked for.
 const SOURCE_TRIES: u32 = 3;
-
-/// A folder that is not empty is told of when it was tried for about this long.
-const NOT_EMPTY_TOLD: Duration = Duration::from_secs(3);
 
 /// Copies under way at once, so that there is room for others.
 const COPIES_MAX: usize = IN_FLIGHT_MAX / 2;

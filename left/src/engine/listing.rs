@@ -89,8 +89,15 @@ impl<S: Store> Engine<S> {
             if theirs.version.counter(index.replica()) > counted && !makes(Bug::ReusesCounters) {
                 return self.doubt(id);
             }
-            self.delayed.remove(&path);
+            self.undelay(&path);
             self.not_here.remove(&path);
+            if self.ignores(&path, &theirs) {
+                if theirs.is_deleted() {
+                    forgotten.push(wire);
+                }
+                changes.push(Change::Unwant { path });
+                continue;
+            }
             removals |= theirs.is_deleted();
             let known = index.get(&path)?;
             let busy = self.in_flight.contains_key(&path);

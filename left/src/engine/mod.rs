@@ -6,6 +6,7 @@
 //! [`Store`], which a commit makes durable before anything follows from it.
 
 mod action;
+mod delays;
 mod event;
 mod guard;
 mod identity;
@@ -14,6 +15,7 @@ mod join;
 mod listing;
 mod observe;
 mod removals;
+mod rules;
 mod walk;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -42,10 +44,6 @@ const LISTINGS_MAX: usize = 4;
 
 /// Wants read from the index at a time.
 const PAGE_WANTS: usize = 256;
-
-/// The first and the longest pause before a path is tried again.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-const RETRY_MAX: Duration = Duration::from_secs(30);
 
 enum Stage {
     Fetching(Option<ContentId>),
@@ -81,11 +79,6 @@ struct Session {
     unacknowledged: VecDeque<u64>,
 }
 
-struct Delay {
-    until: Instant,
-    pause: Duration,
-}
-
 /// The engine's memory; everything that must survive is in the store.
 pub struct Engine<S> {
     store: Arc<S>,
@@ -100,7 +93,10 @@ pub struct Engine<S> {
     /// Large contents on their way, which have one part each.
     contents: HashSet<ContentId>,
     last_slot: u32,
-    delayed: HashMap<RelPath, Delay>,
+    /// Not tried again before.
+    delayed: HashMap<RelPath, Instant>,
+    /// The last pause of paths that fail again and again.
+    pauses: HashMap<RelPath, Duration>,
     wants: Walk,
     /// Removals from here on were looked at.
     removal_cursor: Option<RelPath>,
@@ -126,6 +122,10 @@ pub struct Engine<S> {
     asked: bool,
     /// Where more common names differ.
     differ_max: u64,
+    /// Nothing is known of what is ignored.
+    is_clean: bool,
+    /// Paths of which was told that something that is not synchronised is in the way.
+    blocked: HashSet<RelPath>,
 }
 
 impl<S: Store> Engine<S> {
@@ -142,6 +142,7 @@ impl<S: Store> Engine<S> {
             contents: HashSet::new(),
             last_slot: 0,
             delayed: HashMap::new(),
+            pauses: HashMap::new(),
             wants: Walk::new(now),
             removal_cursor: None,
             removals_at_end: false,
@@ -156,6 +157,8 @@ impl<S: Store> Engine<S> {
             is_over: false,
             asked: false,
             differ_max: join::DIFFER_MAX,
+            is_clean: false,
+            blocked: HashSet::new(),
         }
     }
 
@@ -167,6 +170,10 @@ impl<S: Store> Engine<S> {
         events: impl IntoIterator<Item = Event>,
     ) -> Result<Vec<Action>, IndexError> {
         self.now = now;
+        if !std::mem::replace(&mut self.is_clean, true) && !self.store.is_clean()? {
+            // The process ended in the middle of it.
+            self.forget_ignored()?;
+        }
         for event in events {
             if !self.is_over {
                 self.take(event)?;
@@ -188,7 +195,7 @@ impl<S: Store> Engine<S> {
         match event {
             Event::Observed(observations) => {
                 self.mid_look = true;
-                self.take_observations(observations)
+                self.take_seen(observations)
             }
             Event::Scanned => {
                 if std::mem::take(&mut self.mid_look) {
@@ -212,9 +219,10 @@ impl<S: Store> Engine<S> {
                 peer_run,
                 peer_share,
                 have,
+                told_upto,
             } => {
                 let peer = (peer_replica, peer_epoch, peer_run);
-                self.session_up(session, peer, peer_share, have)
+                self.session_up(session, peer, peer_share, have, told_upto)
             }
             Event::ReceiverUp { session } => {
                 let waiting = self.session.iter_mut().chain(&mut self.next_session);
@@ -256,6 +264,7 @@ impl<S: Store> Engine<S> {
         (peer_replica, peer_epoch, peer_run): (u64, u64, u64),
         peer_share: Option<ShareId>,
         have: Have,
+        told_upto: u64,
     ) -> Result<(), IndexError> {
         if self.knows_more_of_us((peer_replica, peer_epoch), &have)? {
             return self.doubt(id);
@@ -264,6 +273,11 @@ impl<S: Store> Engine<S> {
         let store = self.store.clone();
         let known = store.heard()?;
         let same = (known.replica, known.epoch) == (peer_replica, peer_epoch);
+        if same && told_upto > known.upto {
+            // It would not list what is to be heard again since it was told so.
+            self.actions.push(Action::HangUp { session: id });
+            return Ok(());
+        }
         let heard = Heard {
             replica: peer_replica,
             epoch: peer_epoch,

@@ -125,6 +125,8 @@ fn observed(known: Option<&Record>, seen: Seen) -> Found {
             };
         }
         Seen::Present { body, mode, stamp } => (body, mode, stamp),
+        // See `take_seen`.
+        Seen::Ignored | Seen::Rules(_) => return Found::Nothing,
     };
     let Some(known) = known else {
         return Found::Changed(body, mode, Some(stamp));

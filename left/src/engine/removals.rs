@@ -116,6 +116,7 @@ impl<S: Store> Engine<S> {
             Decision::Record(entry) => {
                 self.record(changes, &path, known, entry);
                 doom_if_theirs(changes, &path, &theirs);
+                self.undelay(&path);
                 changes.push(Change::Unwant { path });
                 return Ok(());
             }
@@ -126,6 +127,7 @@ impl<S: Store> Engine<S> {
             // Ours is at least as new.
             _ => {
                 doom_if_theirs(changes, &path, &theirs);
+                self.undelay(&path);
                 changes.push(Change::Unwant { path });
                 return Ok(());
             }

@@ -73,7 +73,10 @@ fn a_peer_that_comes_back_after_another_one_lists_everything_again() {
     };
     place.index.commit(&[Change::Heard(first)]).unwrap();
     // Another one drops what was wanted of the first.
-    place.engine.session_up(1, (5, 6, 1), None, HAVE).unwrap();
+    place
+        .engine
+        .session_up(1, (5, 6, 1), None, HAVE, 0)
+        .unwrap();
     assert_ne!(place.index.heard().unwrap(), first);
 }
 
@@ -93,7 +96,10 @@ fn crash_ack_lost_then_edit_is_no_conflict() {
     };
     // The process was killed after the new content had its name.
     place.index.commit(&[put, want]).unwrap();
-    place.engine.session_up(1, (5, 6, 1), None, HAVE).unwrap();
+    place
+        .engine
+        .session_up(1, (5, 6, 1), None, HAVE, 0)
+        .unwrap();
     // Another epoch of the peer dropped the want.
     place
         .index
@@ -134,6 +140,7 @@ fn a_session_that_replaces_another_is_told_to_be_connected() {
             peer_run: 4,
             peer_share: None,
             have: HAVE,
+            told_upto: 0,
         };
         let actions = place.engine.step(Instant::now(), [up]).unwrap();
         let last = actions.iter().rev().find_map(|action| match action {
@@ -171,6 +178,7 @@ fn session(have: Have) -> Vec<Event> {
         peer_run: 4,
         peer_share: None,
         have,
+        told_upto: 0,
     }]
 }
 
@@ -276,6 +284,7 @@ fn removals_that_are_tried_again_are_not_counted_again() {
         peer_run: 4,
         peer_share: None,
         have: HAVE,
+        told_upto: 0,
     };
     let first = Event::Message {
         session: 1,
@@ -355,4 +364,127 @@ fn a_deep_tree_goes_at_once_and_its_folders_alone_are_not_held_back() {
         removed == expected,
         "what is in a folder goes before the folder"
     );
+}
+
+fn rules(text: &str) -> Arc<crate::ignore::Rules> {
+    Arc::new(crate::ignore::Rules::read(text.as_bytes()).unwrap().0)
+}
+
+/// What the engine does about these rules.
+fn take_rules(place: &mut Place, text: &str) -> Vec<Action> {
+    let observation = Observation {
+        path: RelPath::parse(b".leftignore").unwrap(),
+        compared_with: None,
+        seen: Seen::Rules(rules(text)),
+    };
+    let events = [Event::Observed(vec![observation]), Event::Scanned];
+    place.engine.step(Instant::now(), events).unwrap()
+}
+
+/// Entries, a want, and a removal.
+fn known_and_wanted(place: &Place) {
+    let path = |text: &str| RelPath::parse(text.as_bytes()).unwrap();
+    let here = ReplicaId(1);
+    let entry = |body| crate::merge::changed_here(None, body, 0o755, here, 1);
+    let put = |text: &str, entry| Change::Put {
+        path: path(text),
+        entry,
+        stamp: None,
+    };
+    let known = entry(Body::Deleted);
+    let deleted = crate::merge::changed_here(Some(&known), Body::Deleted, 0, ReplicaId(2), 1);
+    let changes = [
+        put("d", entry(Body::Dir)),
+        put("d/e", entry(Body::Dir)),
+        put("d/e/file", file("one", 1, 0)),
+        put("f", file("two", 1, 0)),
+        put("gone", entry(Body::Deleted)),
+        Change::Want {
+            path: path("d/new"),
+            entry: file("new", 0, 1),
+        },
+        Change::Want {
+            path: path("f"),
+            entry: deleted,
+        },
+    ];
+    place.index.commit(&changes).unwrap();
+}
+
+#[test]
+fn ignore_added_later_is_forgotten_and_nobody_is_told() {
+    let mut place = place();
+    known_and_wanted(&place);
+    let actions = take_rules(&mut place, "d/\nf\ngone");
+    assert_eq!(place.index.counts().unwrap(), (0, 0));
+    assert_eq!(
+        (place.index.live().unwrap(), place.index.seq().unwrap()),
+        (0, 5)
+    );
+    assert!(place.index.listed_after(0, 9).unwrap().is_empty());
+    let id = ContentId(*blake3::hash(b"one").as_bytes());
+    assert!(place.index.paths_of(id, 9).unwrap().is_empty());
+    assert!(place.index.is_clean().unwrap());
+    let quiet = actions
+        .iter()
+        .all(|action| matches!(action, Action::Tell(_)));
+    assert!(quiet, "{actions:?}");
+}
+
+#[test]
+fn crash_between_new_rules_and_what_they_mean_is_made_up_for() {
+    let mut place = place();
+    known_and_wanted(&place);
+    place.index.commit(&[Change::Rules(rules("d"))]).unwrap();
+    let mut engine = Engine::new(place.index.clone(), Instant::now());
+    assert!(!place.index.is_clean().unwrap());
+    engine.step(Instant::now(), []).unwrap();
+    assert!(place.index.is_clean().unwrap());
+    assert_eq!(place.index.counts().unwrap(), (2, 1));
+    place.engine = engine;
+    // The same rules once more say nothing new.
+    let seq = place.index.seq().unwrap();
+    take_rules(&mut place, "d");
+    assert_eq!(place.index.seq().unwrap(), seq);
+    assert_eq!(place.index.counts().unwrap(), (2, 1));
+}
+
+#[test]
+fn the_peer_lists_again_when_less_is_ignored_also_if_it_was_told_otherwise() {
+    let mut place = place();
+    let heard = Heard {
+        replica: 5,
+        epoch: 6,
+        run: 1,
+        upto: 7,
+        partial: false,
+        joined: true,
+    };
+    place.index.commit(&[Change::Heard(heard)]).unwrap();
+    take_rules(&mut place, "a\nb");
+    // More is no reason.
+    assert_eq!(place.index.heard().unwrap(), heard);
+    let up = |session, told_upto| Event::SessionUp {
+        session,
+        peer_replica: 5,
+        peer_epoch: 6,
+        peer_run: 1,
+        peer_share: None,
+        have: HAVE,
+        told_upto,
+    };
+    place.engine.step(Instant::now(), [up(1, 7)]).unwrap();
+    let hangs_up = |actions: &[Action], id| {
+        let mut all = actions.iter();
+        all.any(|action| matches!(action, Action::HangUp { session } if *session == id))
+    };
+    let actions = take_rules(&mut place, "a");
+    assert!(hangs_up(&actions, 1), "{actions:?}");
+    let forgotten = place.index.heard().unwrap();
+    assert_eq!((forgotten.upto, forgotten.partial), (0, true));
+    // Said before that, and on its way since.
+    let actions = place.engine.step(Instant::now(), [up(2, 7)]).unwrap();
+    assert!(hangs_up(&actions, 2), "{actions:?}");
+    let actions = place.engine.step(Instant::now(), [up(3, 0)]).unwrap();
+    assert!(!hangs_up(&actions, 3), "{actions:?}");
 }

@@ -1,14 +1,17 @@
 //! Changes to the index, which become durable together.
 
+use std::sync::Arc;
+
 use redb::{ReadableTable, Table};
 
 use super::error::{During, IndexError, sound};
 use super::identity::RUNS;
 use super::{
     BEGUN, BY_SEQ, CONTENTS, DOOMED, ENTRIES, Heard, INTENTS, Index, META, REMOVALS, REMOVING,
-    Removal, TRASH, TRASH_CONTENTS, Trashed, WANTED, WANTS, content_key, encode_removal,
+    Removal, TRASH, TRASH_CONTENTS, Trashed, WANTED, WANTS, content_key, encode_removal, rules,
 };
 use crate::entry::{Body, ContentId, Entry};
+use crate::ignore::Rules;
 use crate::pairing::ShareId;
 use crate::part::PartId;
 use crate::path::RelPath;
@@ -27,6 +30,15 @@ pub enum Change {
         /// What the disk looked like, if it holds the entry.
         stamp: Option<Stamp>,
     },
+    /// Nothing is known of the path any more, nor wanted. The peer is not told.
+    Drop {
+        /// Whose entry.
+        path: RelPath,
+    },
+    /// These rules say what is ignored from now on.
+    Rules(Arc<Rules>),
+    /// What they ignore was dropped.
+    Clean,
     /// Only the stat cache changed.
     Touch {
         /// Whose record.
@@ -170,13 +182,8 @@ impl Index {
                             None => None,
                         };
                         if let Some(old) = old {
-                            by_seq.remove(old.seq).during("write")?;
-                            doomed.remove(old.seq).during("write")?;
+                            unlist(&mut by_seq, &mut doomed, &mut contents, &key, &old)?;
                             live -= u64::from(!old.entry.is_deleted());
-                            if let Some(id) = content(&old.entry) {
-                                let key = content_key(id, &key);
-                                contents.remove(key.as_slice()).during("write")?;
-                            }
                         }
                         live += u64::from(!entry.is_deleted());
                         if let Some(id) = content(entry) {
@@ -195,6 +202,22 @@ impl Index {
                             .during("write")?;
                         by_seq.insert(seq, key.as_slice()).during("write")?;
                     }
+                    Change::Drop { path } => {
+                        let key = path.key();
+                        let old = match entries.remove(key.as_slice()).during("write")? {
+                            Some(guard) => Some(sound(record::decode(guard.value()))?),
+                            None => None,
+                        };
+                        if let Some(old) = old {
+                            unlist(&mut by_seq, &mut doomed, &mut contents, &key, &old)?;
+                            live -= u64::from(!old.entry.is_deleted());
+                        }
+                        unwant(&mut wants, &mut wanted, &key)?;
+                        removals.remove(key.as_slice()).during("write")?;
+                        begun.remove(key.as_slice()).during("write")?;
+                    }
+                    Change::Rules(rules) => rules::put(&txn, &mut meta, rules)?,
+                    Change::Clean => rules::set_clean(&mut meta, true)?,
                     Change::Touch { path, stamp } => {
                         let key = path.key();
                         let old = match entries.get(key.as_slice()).during("write")? {
@@ -353,7 +376,13 @@ impl Index {
             meta.insert("seq", seq).during("write")?;
             meta.insert("live", live).during("write")?;
         }
-        txn.commit().during("commit")
+        txn.commit().during("commit")?;
+        for change in changes {
+            if let Change::Rules(rules) = change {
+                self.in_force.set(rules.clone());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -370,6 +399,23 @@ pub(super) fn set_heard(meta: &mut Table<'_, &str, u64>, heard: Heard) -> Result
         ("heard-joined", u64::from(heard.joined)),
     ] {
         meta.insert(key, value).during("write")?;
+    }
+    Ok(())
+}
+
+/// A record is no longer found by its number, nor by its content.
+fn unlist(
+    by_seq: &mut Table<'_, u64, &'static [u8]>,
+    doomed: &mut Table<'_, u64, &'static [u8]>,
+    contents: &mut Table<'_, &'static [u8], ()>,
+    key: &[u8],
+    old: &Record,
+) -> Result<(), IndexError> {
+    by_seq.remove(old.seq).during("write")?;
+    doomed.remove(old.seq).during("write")?;
+    if let Some(id) = content(&old.entry) {
+        let key = content_key(id, key);
+        contents.remove(key.as_slice()).during("write")?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod error;
 mod identity;
 mod migrate;
 mod read;
+mod rules;
 mod store;
 mod trashed;
 
@@ -103,6 +104,7 @@ pub struct Index {
     run: u64,
     former: Vec<(ReplicaId, u64)>,
     renewed: Option<Renewed>,
+    in_force: rules::InForce,
 }
 
 impl Index {
@@ -244,6 +246,7 @@ impl Index {
         }
         let renewed = identity::on_open(&txn, fresh, place)?;
         let former = identity::former(&txn)?;
+        let in_force = rules::InForce::open(&txn)?;
         let (replica, epoch) = {
             let meta = txn.open_table(META).during("open")?;
             (read(&meta, "replica")?, read(&meta, "epoch")?)
@@ -256,6 +259,7 @@ impl Index {
             run: fresh.1,
             former,
             renewed,
+            in_force,
         })
     }
 

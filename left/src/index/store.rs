@@ -1,8 +1,11 @@
 //! What the engine and those who change the share need of an index, so that
 //! a simulated one can stand in for the database.
 
+use std::sync::Arc;
+
 use super::{Change, Heard, Index, IndexError, Removal, Trashed};
 use crate::entry::{ContentId, Entry};
+use crate::ignore::Rules;
 use crate::pairing::ShareId;
 use crate::part::PartId;
 use crate::path::RelPath;
@@ -78,6 +81,10 @@ pub trait Store {
     fn share_id(&self) -> Result<Option<ShareId>, IndexError>;
     /// How far the peer's listing was taken.
     fn heard(&self) -> Result<Heard, IndexError>;
+    /// See [`Index::rules`].
+    fn rules(&self) -> Option<Arc<Rules>>;
+    /// See [`Index::is_clean`].
+    fn is_clean(&self) -> Result<bool, IndexError>;
     /// Exchanges that were under way when the process ended.
     fn intents(&self) -> Result<Vec<(PartId, RelPath)>, IndexError>;
     /// Makes all changes durable at once, or none.
@@ -195,6 +202,14 @@ impl Store for Index {
 
     fn heard(&self) -> Result<Heard, IndexError> {
         Index::heard(self)
+    }
+
+    fn rules(&self) -> Option<Arc<Rules>> {
+        Index::rules(self)
+    }
+
+    fn is_clean(&self) -> Result<bool, IndexError> {
+        Index::is_clean(self)
     }
 
     fn intents(&self) -> Result<Vec<(PartId, RelPath)>, IndexError> {

@@ -15,6 +15,8 @@ pub struct Again {
     pub everything: bool,
     /// Something was changing.
     pub restless: bool,
+    /// What is ignored is not known, so nothing was looked at.
+    pub unsure: bool,
 }
 
 impl Again {

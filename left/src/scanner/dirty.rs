@@ -7,8 +7,10 @@ use rustix::io::Errno;
 
 use super::cursor::Cursor;
 use super::look::Look;
+use super::rules::News;
 use super::{Into, Level, ScanEnd, Scanner, Sink};
 use crate::disk::Disk;
+use crate::ignore::RULES_FILE;
 use crate::index::{IndexError, Store};
 use crate::path::RelPath;
 use crate::record::Record;
@@ -22,12 +24,26 @@ impl<D: Disk, S: Store> Scanner<D, S> {
     /// their end; the others make marks of their own.
     pub fn scan_dirty(&mut self, marks: &[Mark], sink: Sink<'_>) -> Result<ScanEnd, IndexError> {
         let began = self.begin();
+        let is_rules = |path: &RelPath| path.as_bytes() == RULES_FILE.as_bytes();
+        let mut marked = marks.iter();
+        self.is_quiet = marked.any(|mark| matches!(mark, Mark::Name(path) if is_rules(path)));
+        match self.look_at_rules() {
+            News::Nothing => {}
+            News::IgnoresLess => return self.scan_all(began, sink),
+            News::Unsure => {
+                self.again.everything = true;
+                return Ok(self.end(began, sink));
+            }
+        }
         // Names of one folder are looked at together: it is opened once, and
         // listed once when some of them are gone.
         let mut by_folder: BTreeMap<Option<RelPath>, Vec<&RelPath>> = BTreeMap::new();
         for mark in marks {
             match mark {
                 Mark::Name(path) => by_folder.entry(path.parent()).or_default().push(path),
+                Mark::Folder(Some(folder)) if self.ignores(folder, true) => {
+                    self.unwatch_ignored(folder);
+                }
                 Mark::Folder(folder) => {
                     self.is_quiet = false;
                     if let Some(top) = self.list(folder.as_ref())
@@ -62,6 +78,10 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         sink: Sink<'_>,
     ) -> Result<Result<Vec<Gone<'a>>, ()>, IndexError> {
         let mut gone = Vec::new();
+        if let Some(folder) = folder.filter(|folder| self.ignores(folder, true)) {
+            self.unwatch_ignored(folder);
+            return Ok(Ok(gone));
+        }
         let opened = match self.share.open_dir(folder) {
             Ok(opened) => opened,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
@@ -89,8 +109,8 @@ impl<D: Disk, S: Store> Scanner<D, S> {
             self.is_quiet = true;
             let record = self.index.get(path)?;
             let look = self.look(&mut level, path, record.as_ref());
-            if matches!(look, Look::Same | Look::Differs(_)) {
-                // Nothing can be below what is no folder.
+            if matches!(look, Look::Same | Look::Differs(_) | Look::Ignored) {
+                // Nothing can be below what is no folder, or is to be known there.
                 let mut below = Cursor::below(Some((*path).clone()));
                 if self.note_rest_absent(&mut below, sink)?.is_err() {
                     return Ok(Err(()));
@@ -107,6 +127,13 @@ impl<D: Disk, S: Store> Scanner<D, S> {
                     self.observe((*path).clone(), record.as_ref(), seen);
                 }
                 Look::Unknown => {}
+                Look::Ignored => {
+                    let live = record.filter(|record| !record.entry.is_deleted());
+                    if let Some(known) = live {
+                        let seen = self.seen_instead(path, &known);
+                        self.observe((*path).clone(), Some(&known), seen);
+                    }
+                }
                 Look::Folder(seen) => {
                     if let Some(seen) = seen {
                         self.observe((*path).clone(), record.as_ref(), seen);

@@ -53,6 +53,11 @@ impl<D: Disk, S: Store> Scanner<D, S> {
             Err(Errno::NOENT) => return Look::Gone,
             Err(errno) => return self.unknown(path, errno),
         };
+        if self.ignores_in_folder(path, stat.is_dir()) {
+            self.reporter.solved(path.as_bytes());
+            self.unwatch_ignored(path);
+            return Look::Ignored;
+        }
         let now = stat.stamp();
         let cached = record.and_then(|record| record.stamp);
         let unchanged = cached.is_some_and(|cached| cached.trusted && cached.same_file(&now));
@@ -195,7 +200,7 @@ impl<D: Disk, S: Store> Scanner<D, S> {
     }
 
     /// Whether nobody seems to be writing the file right now.
-    fn rests(&mut self, path: &RelPath, now: &Stamp) -> bool {
+    pub(super) fn rests(&mut self, path: &RelPath, now: &Stamp) -> bool {
         // A time in the future says nothing.
         let age = self.share.wall().duration_since(last_change(now));
         let is_older_than = |quiet| age.as_ref().is_ok_and(|age| *age >= quiet);
@@ -236,6 +241,7 @@ pub(super) enum Look {
     Restless,
     Gone,
     Unknown,
+    Ignored,
 }
 
 /// Whether the file that was known is there still, with another content.
@@ -260,7 +266,7 @@ fn present(body: Body, stat: &Stat, stamp: Stamp) -> Seen {
 }
 
 /// Whether a later write could not leave the same change time any more.
-fn is_older_than_step(stat: &Stat, began: SystemTime) -> bool {
+pub(super) fn is_older_than_step(stat: &Stat, began: SystemTime) -> bool {
     let ctime = stat.ctime;
     let step = if ctime.nanos == 0 {
         COARSE_CLOCK_STEP
@@ -271,7 +277,7 @@ fn is_older_than_step(stat: &Stat, began: SystemTime) -> bool {
     makes(Bug::TrustsYoungStamps) || began.duration_since(changed).is_ok_and(|age| age > step)
 }
 
-fn last_change(stamp: &Stamp) -> SystemTime {
+pub(super) fn last_change(stamp: &Stamp) -> SystemTime {
     let changed = stamp.ctime.max(stamp.mtime);
     UNIX_EPOCH + Duration::new(changed.secs.max(0) as u64, changed.nanos)
 }

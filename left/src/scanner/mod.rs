@@ -1,14 +1,16 @@
 //! Looks at the share and says what differs from the index. It changes
 //! nothing; the engine decides what an observation means.
 //!
-//! What was seen is present, absent or unknown; only what is absent from a
-//! complete, error-free listing, and still is when asked for by name, counts
-//! as deleted. Unknown says nothing about itself or anything below.
+//! What was seen is present, absent, unknown or ignored; only what is absent from
+//! a complete, error-free listing, and still is when asked for by name, counts
+//! as deleted. Unknown says nothing about itself or anything below. What is
+//! ignored is not even listed; a record of it is no use any more.
 
 mod again;
 mod cursor;
 mod dirty;
 mod look;
+mod rules;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use look::{Look, QUIET_WAIT_MAX};
 use crate::disk::{Disk, Handle};
 use crate::entry::Body;
 use crate::events::Reporter;
+use crate::ignore::Rules;
 use crate::index::{Index, IndexError, Store};
 use crate::path::{RelPath, STATE_DIR, shown};
 use crate::planted::{Bug, makes};
@@ -55,6 +58,10 @@ pub enum Seen {
     },
     /// It certainly is not there.
     Absent,
+    /// It is none of ours: nothing is to be known of it any more.
+    Ignored,
+    /// These rules are in the file now. They hold for all that is told after this.
+    Rules(Arc<Rules>),
 }
 
 /// Something that differs from the index.
@@ -118,6 +125,8 @@ pub struct Scanner<D: Disk = Share, S = Index> {
     again: Again,
     /// Somebody else saw to it that the file looked at is quiet.
     is_quiet: bool,
+    /// What is ignored.
+    rules: rules::Known,
 }
 
 /// Which folders a walk goes down into.
@@ -155,6 +164,7 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         stop: Arc<AtomicBool>,
     ) -> Self {
         let batch_since = share.now();
+        let rules = rules::Known::new(index.rules());
         Self {
             share,
             index,
@@ -169,6 +179,7 @@ impl<D: Disk, S: Store> Scanner<D, S> {
             watcher: None,
             again: Again::default(),
             is_quiet: false,
+            rules,
         }
     }
 
@@ -186,6 +197,17 @@ impl<D: Disk, S: Store> Scanner<D, S> {
     /// Looks at everything once.
     pub fn scan(&mut self, sink: Sink<'_>) -> Result<ScanEnd, IndexError> {
         let began = self.begin();
+        self.is_quiet = false;
+        match self.look_at_rules() {
+            rules::News::Unsure => {
+                self.again.unsure = true;
+                Ok(self.end(began, sink))
+            }
+            _ => self.scan_all(began, sink),
+        }
+    }
+
+    fn scan_all(&mut self, began: Duration, sink: Sink<'_>) -> Result<ScanEnd, IndexError> {
         self.is_quiet = false;
         if let Some(top) = self.list(None)
             && self.walk(top, Into::All, sink)?.is_err()
@@ -262,6 +284,14 @@ impl<D: Disk, S: Store> Scanner<D, S> {
                     record => self.observe(path, record.as_ref(), seen),
                 },
                 Look::Unknown => skip_below(&mut cursor, &*self.index, &path)?,
+                Look::Ignored => {
+                    let live = record.filter(|record| !record.entry.is_deleted());
+                    if let Some(known) = live {
+                        let seen = self.seen_instead(&path, &known);
+                        self.tell_gone_folders(Some(&path));
+                        self.gone_folders.push((path, known, Some(seen)));
+                    }
+                }
                 Look::Folder(seen) => {
                     if let Some(seen) = seen {
                         self.observe(path.clone(), record.as_ref(), seen);
@@ -309,7 +339,9 @@ impl<D: Disk, S: Store> Scanner<D, S> {
     }
 
     fn observe(&mut self, path: RelPath, record: Option<&Record>, seen: Seen) {
-        self.again.told(&path);
+        if !matches!(seen, Seen::Ignored) {
+            self.again.told(&path);
+        }
         self.batch.push(Observation {
             path,
             compared_with: record.map(|record| record.seq),
@@ -362,6 +394,10 @@ impl<D: Disk, S: Store> Scanner<D, S> {
 
     fn note_absent(&mut self, path: &RelPath, record: &Record) {
         if record.entry.is_deleted() {
+            return;
+        }
+        if matches!(self.seen_instead(path, record), Seen::Ignored) {
+            self.observe(path.clone(), Some(record), Seen::Ignored);
             return;
         }
         self.tell_gone_folders(Some(path));

@@ -73,6 +73,7 @@ impl Place {
                 let (body, mode, stamp) = match what {
                     Seen::Present { body, mode, stamp } => (body, mode, Some(stamp)),
                     Seen::Absent => (Body::Deleted, 0, None),
+                    Seen::Ignored | Seen::Rules(_) => continue,
                 };
                 let entry = Entry::of(body, mode, version.clone());
                 self.index
@@ -263,4 +264,101 @@ fn guard_scan_error_what_cannot_be_listed_is_not_taken_for_deleted() {
     assert!(place.look_at(std::slice::from_ref(&mark)).is_empty());
     mode(0o755);
     assert_eq!(place.look_at(&[mark]), [("d/file".to_owned(), false)]);
+}
+
+/// Remembers which folders are watched.
+#[derive(Default)]
+struct Watched(std::sync::Mutex<std::collections::BTreeSet<String>>);
+
+impl Watch<std::os::fd::OwnedFd> for Watched {
+    fn watch(&self, path: Option<&RelPath>, _: &std::os::fd::OwnedFd) {
+        let name = path.map_or(".".to_owned(), RelPath::to_string);
+        self.0.lock().unwrap().insert(name);
+    }
+
+    fn unwatch(&self, path: &RelPath) {
+        let mut watched = self.0.lock().unwrap();
+        let below = format!("{path}/");
+        watched.retain(|name| *name != path.to_string() && !name.starts_with(&below));
+    }
+
+    fn is_watched(&self, path: &RelPath) -> bool {
+        self.0.lock().unwrap().contains(&path.to_string())
+    }
+}
+
+#[test]
+fn ignored_folders_are_neither_listed_nor_watched() {
+    let mut place = place();
+    let watched = Arc::new(Watched::default());
+    place.scanner = place.scanner.watched_by(watched.clone());
+    let old = Duration::from_secs(9);
+    for name in ["d/file", "d/deep/file", "e/file"] {
+        place.write(name, "x", old);
+    }
+    assert_eq!(place.look().len(), 6);
+    let names = || {
+        watched
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(), [".", "d", "d/deep", "e"]);
+    place.write(".leftignore", "d/\n", old);
+    std::thread::sleep(Duration::from_millis(60));
+    // The records are still there: they are seen as ignored and not as gone.
+    let mut seen = Vec::new();
+    let mut sink = |observations: Vec<Observation>| {
+        seen.extend(observations);
+        Ok(())
+    };
+    place.scanner.scan(&mut sink).unwrap();
+    let ignored = seen.iter().filter(|it| matches!(it.seen, Seen::Ignored));
+    assert_eq!(ignored.count(), 4, "{seen:?}");
+    let gone = seen.iter().any(|it| matches!(it.seen, Seen::Absent));
+    assert!(!gone && matches!(seen[0].seen, Seen::Rules(_)), "{seen:?}");
+    assert_eq!(names(), [".", "e"]);
+    // What is marked there is not looked at.
+    place.write("d/new", "x", old);
+    let path = |text: &str| RelPath::parse(text.as_bytes()).unwrap();
+    let marks = [
+        Mark::Name(path("d/new")),
+        Mark::Folder(Some(path("d/deep"))),
+    ];
+    assert_eq!(place.look_at(&marks), []);
+    assert_eq!(names(), [".", "e"]);
+    // And is when it is ignored no more, whatever was marked. The file may be about to
+    // be written anew, so that takes a moment.
+    std::fs::write(place.dir.path().join(".leftignore"), "!d/\n").unwrap();
+    let marks = [Mark::Name(path(".leftignore")), Mark::Name(path("e/file"))];
+    assert_eq!(place.look_at(&marks), [(".leftignore".to_owned(), true)]);
+    assert!(!place.scanner.take_again().paths.is_empty());
+    std::thread::sleep(Duration::from_millis(1100));
+    let told = place.look_at(&[Mark::Name(path("e/file"))]);
+    assert!(told.contains(&("d/new".to_owned(), true)), "{told:?}");
+    assert_eq!(names(), [".", "d", "d/deep", "e"]);
+}
+
+#[test]
+fn rules_that_were_never_read_are_waited_for() {
+    let mut place = place();
+    let old = Duration::from_secs(9);
+    place.write("file", "x", old);
+    place.write(".leftignore", "file", old);
+    // It was written only just now.
+    let mut told = 0;
+    let mut sink = |observations: Vec<Observation>| {
+        told += observations.len();
+        Ok(())
+    };
+    place.scanner.scan(&mut sink).unwrap();
+    assert!(place.scanner.take_again().unsure);
+    assert_eq!(told, 0);
+    std::thread::sleep(Duration::from_millis(60));
+    let told = place.look();
+    assert!(told.iter().all(|(path, _)| path == ".leftignore") && !told.is_empty());
+    assert!(!place.scanner.take_again().unsure);
 }

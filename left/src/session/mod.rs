@@ -159,10 +159,13 @@ pub fn dial_always(context: &Arc<SessionContext>) {
 
 fn dial_session(context: &Arc<SessionContext>) -> io::Result<()> {
     let stream = dial(context.peer, context.listen)?;
-    say_hello(&stream, hello(context, Role::Info, 0)?)?;
+    let ours = hello(context, Role::Info, 0)?;
+    let told_upto = ours.have.upto;
+    say_hello(&stream, ours)?;
     let theirs = hear_hello(&stream)?;
     refuse(context, &theirs)?;
-    run_session(context, stream, &theirs, Dialled::Here(theirs.token))
+    let token = theirs.token;
+    run_session(context, stream, &theirs, Dialled::Here { token, told_upto })
 }
 
 fn answer(context: &Arc<SessionContext>, stream: TcpStream, theirs: &Hello) {
@@ -229,8 +232,13 @@ fn is_told(error: &io::Error) -> bool {
 }
 
 enum Dialled {
-    /// By us; the peer gave this token.
-    Here(u64),
+    /// By us.
+    Here {
+        /// The peer gave it.
+        token: u64,
+        /// In our hello.
+        told_upto: u64,
+    },
     /// By the peer, which waits for our hello.
     There,
 }
@@ -245,7 +253,7 @@ fn run_session(
     let id = context.hub.last_id.fetch_add(1, Ordering::Relaxed) + 1;
     let (members, all_ended) = sync_channel(0);
     let token = match dialled {
-        Dialled::Here(token) => token,
+        Dialled::Here { token, .. } => token,
         Dialled::There => random(),
     };
     let current = Current {
@@ -253,7 +261,7 @@ fn run_session(
         peer_replica: theirs.replica,
         peer_instance: theirs.instance,
         token,
-        dialled_here: matches!(dialled, Dialled::Here(_)),
+        dialled_here: matches!(dialled, Dialled::Here { .. }),
         since: Instant::now(),
         streams: vec![stream.try_clone()?],
         members: members.clone(),
@@ -286,6 +294,15 @@ fn drive_session(
     members: SyncSender<()>,
 ) -> io::Result<()> {
     let (out, queue) = sync_channel(OUT_MAX);
+    // What is told is read before the engine knows the session, so that it sees if
+    // that is not so any more.
+    let (told_upto, greeting) = match dialled {
+        Dialled::Here { told_upto, .. } => (told_upto, None),
+        Dialled::There => {
+            let ours = hello(context, Role::Info, token)?;
+            (ours.have.upto, Some(ours))
+        }
+    };
     let event = Event::SessionUp {
         session: id,
         peer_replica: theirs.replica,
@@ -293,6 +310,7 @@ fn drive_session(
         peer_run: theirs.run,
         peer_share: ShareId::from_number(theirs.share),
         have: theirs.have,
+        told_upto,
     };
     let session = id;
     let up = Input::SessionUp {
@@ -305,12 +323,7 @@ fn drive_session(
     if context.engine.send(up).is_err() {
         return Ok(());
     }
-    let greeted = match dialled {
-        Dialled::Here(_) => Ok(()),
-        Dialled::There => {
-            hello(context, Role::Info, token).and_then(|hello| say_hello(stream, hello))
-        }
-    };
+    let greeted = greeting.map_or(Ok(()), |hello| say_hello(stream, hello));
     let timed = greeted
         .and_then(|()| stream.set_read_timeout(Some(DEAD_AFTER)))
         .and_then(|()| stream.set_write_timeout(Some(DEAD_AFTER)));
@@ -324,7 +337,7 @@ fn drive_session(
             let _ = write_all_messages(stream, &queue);
             let _ = stream.shutdown(Shutdown::Both);
         });
-        if matches!(dialled, Dialled::Here(_)) {
+        if matches!(dialled, Dialled::Here { .. }) {
             for role in [Role::Pull, Role::Serve] {
                 let (context, members) = (context.clone(), members.clone());
                 let spawned = std::thread::Builder::new()

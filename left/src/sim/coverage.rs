@@ -6,11 +6,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Rng;
-use super::plan::{At, Op, PATHS};
+use super::plan::{At, Op, PATHS, RULES};
 use super::run::{Crash, Make, Run, Violation};
 
 /// What people do on a side; the first is nothing.
-const KINDS: [(&str, Option<Make>); 15] = [
+const KINDS: [(&str, Option<Make>); 16] = [
     ("nothing", None),
     (
         "write",
@@ -40,6 +40,10 @@ const KINDS: [(&str, Option<Make>); 15] = [
     (
         "touch",
         Some(|rng, path| Op::Touch(path, 1_000 + rng.below(5) as i64)),
+    ),
+    (
+        "rules",
+        Some(|rng, _| Op::Rules(rng.below(RULES.len() as u64) as usize)),
     ),
 ];
 

@@ -69,6 +69,7 @@ pub(super) fn look(disk: &Arc<SimDisk>, index: &Arc<Index>) -> Vec<String> {
         let (body, mode, stamp) = match seen {
             Seen::Present { body, mode, stamp } => (body, mode, Some(stamp)),
             Seen::Absent => (Body::Deleted, 0, None),
+            Seen::Ignored | Seen::Rules(_) => continue,
         };
         let entry = Entry::of(body, mode, version(1));
         let put = Change::Put { path, entry, stamp };

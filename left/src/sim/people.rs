@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::plan::{At, Op, PATHS};
+use super::plan::{At, Op, PATHS, RULES};
 use super::{Item, Machine};
 use crate::entry::Mtime;
+use crate::ignore::RULES_FILE;
 
 /// What is known of all versions. Clones are the same people.
 #[derive(Clone)]
@@ -155,6 +156,11 @@ impl People {
         self.lock().dirty[at as usize]
     }
 
+    /// How often anybody did anything.
+    pub(crate) fn deeds(&self) -> u64 {
+        self.lock().written
+    }
+
     /// Whether a content, by its hash, was ever whole somewhere.
     pub(crate) fn is_whole(&self, content: &str) -> bool {
         self.lock().whole.contains(content)
@@ -226,6 +232,16 @@ fn perform(
         Op::Symlink(path) => user.symlink(PATHS[path], PATHS[path]),
         Op::Chmod(path, mode) if is_file(path) => user.chmod(PATHS[path], mode),
         Op::Touch(path, secs) if is_file(path) => user.touch(PATHS[path], Mtime { secs, nanos: 0 }),
+        Op::Rules(which) => {
+            let text = format!("# {number}:{at:?}\n{}\n", RULES[which]);
+            match which % 2 {
+                0 => user.write(RULES_FILE, text.as_bytes()),
+                _ => user
+                    .write("~", text.as_bytes())
+                    .and_then(|()| user.rename("~", RULES_FILE)),
+            }
+        }
+        Op::NoRules => user.delete(RULES_FILE),
         Op::Append(_) | Op::Truncate(_) | Op::Chmod(..) | Op::Touch(..) => return false,
     };
     done.is_ok()

@@ -49,10 +49,37 @@ pub(crate) enum Op {
     Chmod(usize, u32),
     /// To so many seconds since 1970.
     Touch(usize, i64),
+    /// Writes one of [`RULES`], by number, into the file of rules.
+    Rules(usize),
+    /// Removes that file.
+    NoRules,
+}
+
+impl Op {
+    /// Whether it may change what is ignored.
+    pub(crate) fn is_of_rules(self) -> bool {
+        matches!(self, Op::Rules(_) | Op::NoRules)
+    }
 }
 
 /// Where things happen: few names, so that they meet.
 pub(crate) const PATHS: [&str; 8] = ["a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "f"];
+
+/// What people have ignored.
+pub(crate) const RULES: [&str; 12] = [
+    "",
+    "a",
+    "/a\nf",
+    "d/",
+    "d/*\n!d/a",
+    "e/",
+    "**/e/a",
+    "[ab]",
+    "d/**\n!d/e/",
+    "*\n!d",
+    "d\n!d/",
+    "f/\nb",
+];
 
 /// One thing that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +167,8 @@ pub(crate) struct Kind {
     pub(crate) busy: bool,
     /// Steps in all.
     pub(crate) steps: usize,
+    /// People have some of it ignored.
+    pub(crate) rules: bool,
 }
 
 impl Kind {
@@ -153,6 +182,7 @@ impl Kind {
             joins: rng.chance(1, 3),
             busy: false,
             steps: 10 + rng.below(110) as usize,
+            rules: rng.chance(1, 3),
         }
     }
 }
@@ -163,7 +193,7 @@ pub(crate) fn plan(rng: &mut Rng, kind: Kind) -> Vec<Step> {
     if kind.joins {
         steps.push(Step::AskAbove(rng.below(3)));
         let before = 2 + rng.below(12);
-        steps.extend((0..before).map(|_| Step::User(*rng.pick(&At::BOTH), op(rng), true)));
+        steps.extend((0..before).map(|_| Step::User(*rng.pick(&At::BOTH), op(rng, kind), true)));
         steps.push(Step::Still);
         // For a while only the programs do something.
         let all = (0..rng.below(60)).map(|_| step(rng, kind));
@@ -197,7 +227,7 @@ pub(crate) fn step(rng: &mut Rng, kind: Kind) -> Step {
     match what {
         0..22 => {
             let at = if kind.two_writers { at } else { At::A };
-            Step::User(at, op(rng), rng.chance(1, 2))
+            Step::User(at, op(rng, kind), rng.chance(1, 2))
         }
         22..40 => Step::Scan(at),
         40..58 => Step::Deliver(at, 1 + rng.below(4) as usize),
@@ -217,7 +247,7 @@ pub(crate) fn step(rng: &mut Rng, kind: Kind) -> Step {
         91..94 => Step::Start(at),
         94..98 => {
             let at = if kind.two_writers { at } else { At::A };
-            Step::Intrude(at, rng.below(60), op(rng))
+            Step::Intrude(at, rng.below(60), op(rng, kind))
         }
         98..100 if kind.faults => Step::Room(at),
         98 => Step::ClockBack(at, rng.below(7200)),
@@ -225,7 +255,13 @@ pub(crate) fn step(rng: &mut Rng, kind: Kind) -> Step {
     }
 }
 
-fn op(rng: &mut Rng) -> Op {
+fn op(rng: &mut Rng, kind: Kind) -> Op {
+    if kind.rules && rng.chance(1, 6) {
+        return match rng.below(5) {
+            0 => Op::NoRules,
+            _ => Op::Rules(rng.below(RULES.len() as u64) as usize),
+        };
+    }
     let path = rng.below(PATHS.len() as u64) as usize;
     let other = rng.below(PATHS.len() as u64) as usize;
     match rng.below(26) {

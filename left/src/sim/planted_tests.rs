@@ -88,32 +88,78 @@ fn guard_scan_error_what_cannot_be_listed_is_not_deleted() {
 #[test]
 fn guard_state_rolled_back_counts_nothing_twice() {
     let steps = [
-        User(B, Mkdir(2), true),
-        Scan(A),
-        Snapshot(B),
-        User(B, Write(4, 19), true),
+        Snapshot(A),
+        User(A, Save(2, 1), true),
         Wait(60),
+        Scan(A),
+        Deliver(B, 4),
         Scan(B),
-        Deliver(A, 3),
-        RollBack(B),
+        RollBack(A),
+        User(A, Rules(10), false),
     ];
-    is_found_by_run(Bug::ReusesCounters, 210, &steps);
+    is_found_by_run(Bug::ReusesCounters, 89, &steps);
 }
 
 #[test]
 fn a_tombstone_stays_until_both_have_it() {
     let steps = [
-        User(A, Mkdir(2), false),
-        User(A, Write(3, 731), false),
-        Wait(260),
+        User(B, Mkdir(1), true),
+        Scan(B),
+        Deliver(A, 3),
         Scan(A),
-        User(A, Delete(3), true),
-        PowerCut(B, 28, 10330903424976530301),
+        Apply(A),
+        Deliver(B, 3),
+        Cut,
+        User(B, Rename(1, 0), true),
+        Scan(B),
+    ];
+    is_found_by_run(Bug::DropsTombstonesEarly, 639, &steps);
+}
+
+#[test]
+fn ignore_added_later_is_not_taken_for_deleted() {
+    let steps = [
+        User(A, Write(1, 15), true),
+        Wait(60),
+        Scan(B),
+        Scan(A),
+        Deliver(B, 4),
+        Fetch(B, 1),
+        User(A, Rules(11), false),
+    ];
+    is_found_by_run(Bug::IgnoredIsDeleted, 7, &steps);
+}
+
+#[test]
+fn ignored_no_more_is_heard_of_again() {
+    let steps = [
+        User(A, Rules(1), true),
+        User(B, Save(0, 11), false),
+        User(B, Rules(6), true),
+    ];
+    is_found_by_run(Bug::HearsNothingAgain, 45, &steps);
+}
+
+#[test]
+fn what_has_become_ignored_is_not_removed_by_a_job_that_began_before() {
+    let steps = [
+        User(A, Write(0, 9), true),
+        Wait(60),
         Scan(A),
         Scan(B),
         Deliver(B, 4),
+        Fetch(B, 1),
+        Apply(B),
+        Deliver(A, 4),
+        User(A, Delete(0), true),
+        User(B, Rules(1), true),
+        Wait(60),
+        Scan(A),
+        Deliver(B, 4),
+        Scan(B),
+        Apply(B),
     ];
-    is_found_by_run(Bug::DropsTombstonesEarly, 22, &steps);
+    is_found_by_run(Bug::ChangesIgnored, 1, &steps);
 }
 
 #[test]

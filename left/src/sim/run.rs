@@ -1,6 +1,7 @@
 //! Two sides, a wire, and what must hold of them whatever happens.
 
 mod fields;
+mod ignored;
 mod joining;
 mod meeting;
 mod rest;
@@ -18,6 +19,7 @@ use super::side::Process;
 use super::{Config, Machine, On};
 use crate::engine::Event;
 use crate::index::IndexError;
+use crate::transfer::receive::Missed;
 use crate::wire::message::Message;
 
 /// What went wrong.
@@ -141,7 +143,7 @@ impl Run {
         }
         match step {
             Step::User(at, op, synced) => {
-                self.one_writer &= at == At::A;
+                self.one_writer &= at == At::A && !op.is_of_rules();
                 let machine = self.side(at).machine.clone();
                 self.people.act(at, &machine, op);
                 if synced {
@@ -151,7 +153,7 @@ impl Run {
             }
             Step::Scan(at) => self.scan(at),
             Step::Apply(at) => {
-                self.process(at, Process::apply)?;
+                self.apply(at)?;
                 self.check_trash(at)
             }
             Step::Deliver(at, count) => self.deliver(at, count),
@@ -177,7 +179,7 @@ impl Run {
             Step::Connect => self.connect(),
             Step::Wait(millis) => self.wait(millis),
             Step::Intrude(at, calls, op) => {
-                self.one_writer &= at == At::A;
+                self.one_writer &= at == At::A && !op.is_of_rules();
                 let people = self.people.clone();
                 let act = move |machine: &Machine| people.act(at, machine, op);
                 self.side(at).machine.before_call(calls, Box::new(act));
@@ -407,7 +409,10 @@ impl Run {
         self.connected = true;
         self.last_session += 1;
         let session = self.last_session;
-        for (at, peer, have) in [(At::A, b_is, b_has), (At::B, a_is, a_has)] {
+        let told = (a_has.upto, b_has.upto);
+        for (at, peer, have, told_upto) in
+            [(At::A, b_is, b_has, told.0), (At::B, a_is, a_has, told.1)]
+        {
             self.process(at, |process| {
                 process.session = Some(session);
                 process.hung_up = false;
@@ -420,6 +425,7 @@ impl Run {
                         peer_run: peer.2,
                         peer_share: peer.3,
                         have,
+                        told_upto,
                     },
                     Event::ReceiverUp { session },
                 ])
@@ -463,7 +469,7 @@ impl Run {
             return Ok(());
         };
         let sender = self.side(at.other()).process.as_ref();
-        let content = sender.and_then(|sender| sender.send(&job));
+        let content = sender.map_or(Err(Missed::Superseded), |sender| sender.send(&job));
         if self.side(at.other()).machine.is_dead() {
             self.died(at.other())?;
         }

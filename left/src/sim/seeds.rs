@@ -9,7 +9,7 @@ use super::run::{Ended, Run, Violation};
 use crate::planted::{Bug, with};
 
 /// All mistakes that are made on purpose.
-const BUGS: [Bug; 19] = [
+const BUGS: [Bug; 22] = [
     Bug::AdoptsNoVector,
     Bug::UnlistedIsEmpty,
     Bug::UnreadableIsGone,
@@ -23,6 +23,9 @@ const BUGS: [Bug; 19] = [
     Bug::ForgetsLosers,
     Bug::ForgetsBegun,
     Bug::ReusesCounters,
+    Bug::IgnoredIsDeleted,
+    Bug::HearsNothingAgain,
+    Bug::ChangesIgnored,
     Bug::ModeGoesWithContent,
     Bug::MetadataBeatsDeletion,
     Bug::JoinsUnasked,
@@ -464,6 +467,20 @@ pub(super) mod once {
         holds(20158, &steps);
     }
 
+    /// B ignored what A was about to ask for.
+    #[test]
+    fn what_the_peer_ignores_by_now_is_not_asked_for_in_vain() {
+        let steps = [
+            User(B, Save(0, 11), true),
+            Intrude(B, 47, Rules(0)),
+            Wait(60),
+            Scan(B),
+            User(B, Delete(0), true),
+            User(B, Rules(7), false),
+        ];
+        holds(20770, &steps);
+    }
+
     /// B had put a link in the place of a file, and died before it could look at that.
     #[test]
     fn what_a_link_replaced_is_not_kept_if_it_was_known() {
@@ -514,6 +531,21 @@ pub(super) mod once {
             Scan(B),
         ];
         holds(20863, &steps);
+    }
+
+    /// A's user made a link, which was ignored, where B had a folder, which was not.
+    #[test]
+    fn what_is_ignored_in_the_place_of_a_folder_is_left_alone() {
+        let steps = [
+            User(B, Mkdir(2), false),
+            User(B, Mkdir(5), false),
+            Scan(B),
+            Scan(A),
+            Deliver(A, 2),
+            Intrude(A, 7, Rules(10)),
+            User(A, Symlink(2), false),
+        ];
+        holds(21264, &steps);
     }
 
     /// A file whose times are of the future was told of only while it was being replaced.

@@ -15,6 +15,7 @@ use crate::index::{Index, IndexError};
 use crate::part::{
     open_part, remove_all_parts, remove_part, remove_small_parts, settle_intents, settle_removing,
 };
+use crate::record::Record;
 use crate::scanner::{ScanEnd, Scanner};
 use crate::transfer::blocks::ListCache;
 use crate::transfer::receive::Missed;
@@ -137,7 +138,8 @@ impl Process {
         })?;
         let restless = matches!(end, ScanEnd::Complete { restless: true, .. });
         let age = self.disk.now().saturating_duration_since(self.born);
-        if !restless || age >= Duration::from_secs(1) {
+        let unsure = self.scanner.take_again().unsure;
+        if !unsure && (!restless || age >= Duration::from_secs(1)) {
             events.push(Event::Scanned);
             self.has_looked = true;
         }
@@ -182,12 +184,17 @@ impl Process {
     }
 
     /// What it sends for a job of the peer, if it still has that.
-    pub(crate) fn send(&self, job: &Job) -> Option<Vec<u8>> {
-        let (id, size) = job.content()?;
-        let record = self.index.get(&job.path).ok()??;
+    pub(crate) fn send(&self, job: &Job) -> Result<Vec<u8>, Missed> {
+        let (id, size) = job.content().ok_or(Missed::Superseded)?;
+        let known = self.index.get(&job.path).map_err(|_| Missed::Superseded)?;
+        let record = known.ok_or(Missed::Gone)?;
         if !matches!(record.entry.body, Body::File { id: known, .. } if known == id) {
-            return None;
+            return Err(Missed::Gone);
         }
+        self.read(job, &record, size).ok_or(Missed::Superseded)
+    }
+
+    fn read(&self, job: &Job, record: &Record, size: u64) -> Option<Vec<u8>> {
         let file = self.disk.open_file(&job.path).ok()?;
         let same = |stat: crate::disk::Stat| {
             let known = record.stamp.as_ref();
@@ -206,10 +213,10 @@ impl Process {
         &mut self,
         session: u64,
         job: Box<Job>,
-        content: Option<Vec<u8>>,
+        content: Result<Vec<u8>, Missed>,
     ) -> Result<(), IndexError> {
         let result = match (content, job.part(), job.content()) {
-            (Some(bytes), Some(part), Some((id, _))) => {
+            (Ok(bytes), Some(part), Some((id, _))) => {
                 if *blake3::hash(&bytes).as_bytes() != id.0 {
                     Err(Missed::Unsound)
                 } else {
@@ -218,7 +225,8 @@ impl Process {
                     written.map_err(Missed::Disk)
                 }
             }
-            _ => Err(Missed::Superseded),
+            (Err(missed), ..) => Err(missed),
+            (Ok(_), ..) => Err(Missed::Superseded),
         };
         self.tell(vec![Event::Fetched {
             session,
@@ -227,10 +235,23 @@ impl Process {
         }])
     }
 
+    /// Paths of tombstones and wants.
+    pub(crate) fn open_ends(&self) -> Result<Vec<String>, IndexError> {
+        let index = &self.index;
+        let records = index.records_after(None, usize::MAX)?.into_iter();
+        let tombstones = records.filter(|(_, record)| record.entry.is_deleted());
+        let wants = index.wants_after(None, usize::MAX)?.into_iter();
+        let removals = index.removals_before(None, usize::MAX)?.into_iter();
+        let paths = tombstones.map(|(path, _)| path);
+        let paths = paths.chain(wants.map(|(path, _)| path));
+        let paths = paths.chain(removals.map(|(path, _)| path));
+        Ok(paths.map(|path| path.to_string()).collect())
+    }
+
     /// Whether it waits for nothing but the others.
     pub(crate) fn is_idle(&self) -> bool {
         let is_done = self.fetches.is_empty() && self.copies.is_empty() && self.jobs.is_empty();
-        is_done && self.engine.wakes_at().is_none()
+        is_done && self.engine.is_at_rest()
     }
 
     /// It changes nothing right now.

@@ -31,6 +31,9 @@ pub struct SendContext {
     pub lists: Arc<ListCache>,
     /// Where figures go.
     pub reporter: Arc<Reporter>,
+    /// Has a path looked at whose file is not what is on record: nothing may tell of
+    /// that, as when another name of it was removed.
+    pub look_again: Box<dyn Fn(RelPath) + Send + Sync>,
 }
 
 struct Offered {
@@ -115,7 +118,12 @@ fn answer(
                     offered.insert(handle, version);
                     Ok(())
                 }
-                Err(refusal) => refuse(out, handle, refusal),
+                Err(refusal) => {
+                    if matches!(refusal, Refusal::Stale) {
+                        (context.look_again)(path);
+                    }
+                    refuse(out, handle, refusal)
+                }
             }
         }
         FrameKind::List => {
@@ -190,12 +198,8 @@ fn offer(
     id: ContentId,
     size: u64,
 ) -> Result<Offered, Refusal> {
-    let record = context
-        .index
-        .get(path)
-        .ok()
-        .flatten()
-        .ok_or(Refusal::Gone)?;
+    let known = context.index.get(path).map_err(|_| Refusal::Stale)?;
+    let record = known.ok_or(Refusal::Gone)?;
     let current = matches!(&record.entry.body, Body::File { id: known, size: len, .. } if *known == id && *len == size);
     if !current {
         return Err(Refusal::Gone);

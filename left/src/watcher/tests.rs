@@ -85,6 +85,7 @@ impl Place {
             let (body, mode, stamp) = match seen {
                 Seen::Present { body, mode, stamp } => (body, mode, Some(stamp)),
                 Seen::Absent => (Body::Deleted, 0, None),
+                Seen::Ignored | Seen::Rules(_) => continue,
             };
             self.told.push((path.to_string(), body != Body::Deleted));
             let version = VersionVector::from_pairs([(ReplicaId(1), 1)]);

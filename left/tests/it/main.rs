@@ -8,6 +8,7 @@ mod guards;
 mod holes;
 mod identity;
 mod idle;
+mod ignore;
 mod join;
 mod kinds;
 mod measure;

@@ -74,7 +74,7 @@ impl Run {
                         silent = false;
                         self.fetch(at)?;
                     }
-                    self.process(at, Process::apply)?;
+                    self.apply(at)?;
                     self.check_trash(at)?;
                     self.process(at, Process::look_again)?;
                     self.confirm(at)?;
@@ -132,17 +132,24 @@ impl Run {
 
     pub(super) fn check_end(&self) -> Checked {
         let [a, b] = self.trees();
-        if a != b {
-            return Err(Violation(format!("the trees differ: {a:?} {b:?}")));
+        let ignored = self.ignored_at_the_end()?;
+        if let Some(path) = ignored.difference() {
+            return Err(Violation(format!(
+                "the trees differ in {path}: {a:?} {b:?}"
+            )));
         }
         let [share, same] = self.share_ids();
         if share.is_none() || share != same {
             let text = format!("they are not one share: {share:?} {same:?}");
             return Err(Violation(text));
         }
-        let there: BTreeSet<_> = files(&self.sides[0].machine).into_values().collect();
+        let files = self.sides.each_ref().map(|side| files(&side.machine));
+        let there: BTreeSet<_> = files
+            .into_iter()
+            .flat_map(|all| all.into_values())
+            .collect();
         if let Some(what) = self.people.lost(&there) {
-            return Err(Violation(format!("lost: {what}; there is {a:?}")));
+            return Err(Violation(format!("lost: {what}; there is {a:?} {b:?}")));
         }
         if self.one_writer && a.keys().any(|path| path.contains("conflict")) {
             return Err(Violation(format!("a conflict with nobody: {a:?}")));
@@ -151,15 +158,13 @@ impl Run {
             let Some(process) = &side.process else {
                 continue;
             };
-            let counts = process.index.counts();
-            let live = process.index.live();
-            if let (Ok((entries, wants)), Ok(live)) = (counts, live)
-                && (entries != live || wants != 0)
-            {
-                return Err(Violation(format!(
-                    "{} tombstones and {wants} wants are left",
-                    entries - live
-                )));
+            let open = process.open_ends().unwrap_or_default();
+            let open: Vec<_> = open
+                .into_iter()
+                .filter(|path| !ignored.is_in_the_way(path))
+                .collect();
+            if !open.is_empty() {
+                return Err(Violation(format!("tombstones or wants are left: {open:?}")));
             }
         }
         Ok(())
@@ -167,7 +172,7 @@ impl Run {
 }
 
 /// What must be the same on both sides.
-fn seen(machine: &Machine) -> Seen {
+pub(super) fn seen(machine: &Machine) -> Seen {
     let all = machine.tree().0.into_iter();
     all.map(|(path, item)| {
         let text = match item {

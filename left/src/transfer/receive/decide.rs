@@ -117,7 +117,7 @@ impl<'a> Decider<'a> {
                 page,
                 values,
             } => return self.take_page(handle, page, &values),
-            Note::Refused(handle) => self.miss(handle, Missed::Superseded)?,
+            Note::Refused(handle, missed) => self.miss(handle, missed)?,
             Note::Checked(handle, page, Ok(present)) => {
                 self.take_checked(handle, page, &present)?;
             }

@@ -39,7 +39,10 @@ const TASKS_MAX: usize = 1024;
 /// Why a content did not arrive.
 #[derive(Debug)]
 pub enum Missed {
-    /// The peer has another version by now, or none.
+    /// The peer has another version by now, which it has listed or will, or it knows
+    /// of none any more.
+    Gone,
+    /// What the peer has may be another version by now.
     Superseded,
     /// What the peer sent is not what it offered.
     Unsound,
@@ -61,7 +64,7 @@ pub enum Note {
         values: Vec<u8>,
     },
     /// The sender refuses a version.
-    Refused(u32),
+    Refused(u32, Missed),
     /// Which blocks of a page the part already holds.
     Checked(u32, u64, io::Result<Vec<bool>>),
     /// A block is in the part.
@@ -215,7 +218,12 @@ fn read_frames(
                 to_notes.send(note).map_err(|_| gone())?;
             }
             FrameKind::Gone | FrameKind::Stale => {
-                to_notes.send(Note::Refused(handle)).map_err(|_| gone())?
+                let missed = match kind {
+                    FrameKind::Gone => Missed::Gone,
+                    _ => Missed::Superseded,
+                };
+                let note = Note::Refused(handle, missed);
+                to_notes.send(note).map_err(|_| gone())?
             }
             FrameKind::Open | FrameKind::List | FrameKind::Get | FrameKind::Close => {
                 return Err(broken("the peer asked where it should answer"));
