@@ -135,6 +135,7 @@ pub(super) fn on_open(
         former.insert(old.0, counted).during("write")?;
         seq = count_anew(txn, old, fresh.0, agreed_upto, seq)?;
         forget_peer(txn)?;
+        meta.insert("wanted-bytes", 0).during("write")?;
         set_heard(&mut meta, Heard::default())?;
         meta.insert("replica", fresh.0.0).during("write")?;
         meta.insert("epoch", fresh.1).during("write")?;

@@ -99,6 +99,10 @@ impl Process {
                 Action::RemoveSmallParts => remove_small_parts(&*self.disk, &*self.index)?,
                 Action::RemoveAllParts => remove_all_parts(&*self.disk, &*self.index)?,
                 Action::Tell(News::Held(held)) => self.held = held.map(|held| held.set),
+                Action::Tell(News::Problem { about, text }) => {
+                    self.reporter.problem(&about, &text);
+                }
+                Action::Tell(News::Solved(path)) => self.reporter.solved(path.as_bytes()),
                 Action::BeginAgain => self.is_over = true,
                 Action::LookAgain => self.look_again = true,
                 Action::Say { .. }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checked, Run, Violation};
 use crate::engine::Event;
+use crate::index::Sums;
+use crate::plan::copied_name;
 use crate::sim::people::files;
 use crate::sim::plan::At;
 use crate::sim::side::Process;
@@ -132,6 +134,25 @@ impl Run {
             let Some(process) = &side.process else {
                 continue;
             };
+            let problems = process.problems();
+            if !problems.is_empty() {
+                return Err(Violation(format!(
+                    "it is over and still is a problem: {problems:?}"
+                )));
+            }
+            let sums = process.index.sums().map(|sums| {
+                let Sums {
+                    live_bytes,
+                    copies,
+                    wanted_bytes,
+                    ..
+                } = sums;
+                (live_bytes, copies, wanted_bytes)
+            });
+            let is = sums_of(&side.machine);
+            if sums.as_ref().ok().is_some_and(|sums| *sums != is) {
+                return Err(Violation(format!("the sums are {is:?} and not {sums:?}")));
+            }
             let counts = process.index.counts();
             let live = process.index.live();
             if let (Ok((entries, wants)), Ok(live)) = (counts, live)
@@ -145,6 +166,20 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// Bytes of all files, conflict copies, and what is still to be taken at the end.
+fn sums_of(machine: &Machine) -> (u64, u64, u64) {
+    let tree = machine.tree().0;
+    let sizes = tree.values().map(|item| match item {
+        Item::File { size, .. } => *size,
+        _ => 0,
+    });
+    let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let copies = tree
+        .keys()
+        .filter(|path| copied_name(name(path).as_bytes()).is_some());
+    (sizes.sum(), copies.count() as u64, 0)
 }
 
 /// What must be the same on both sides.
