@@ -5,7 +5,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::{How, Job, change_mode};
+use super::{How, Job, make_folder};
 use crate::disk::{Disk, Handle, Rename};
 use crate::entry::Body;
 use crate::index::Store;
@@ -153,8 +153,7 @@ fn stage(share: &impl Disk, job: &Job) -> io::Result<String> {
         }
         Body::Dir => {
             clear_staged(share)?;
-            share.make_dir(parts, STAGED.as_bytes(), 0o700)?;
-            change_mode(&share.open_at(parts, STAGED.as_bytes())?, job.target.mode)?;
+            make_folder(share, parts, STAGED.as_bytes(), job.target.mode)?;
         }
         Body::Deleted => return Err(Errno::INVAL.into()),
     }

@@ -16,7 +16,7 @@ use gather::gather;
 use remove::{remove, trash_name};
 
 use crate::disk::{Content, Disk, Handle, Rename, Stat};
-use crate::entry::{Body, ContentId, Entry};
+use crate::entry::{Body, ContentId, Entry, MODE_MASK};
 use crate::index::{Change, Store, Trashed};
 use crate::part::{PartId, open_complete_part, remove_part};
 use crate::path::RelPath;
@@ -411,15 +411,8 @@ fn create<D: Disk>(share: &D, folder: &D::Dir, job: &Job) -> io::Result<bool> {
             }
         }
         Body::Link { target } => share.make_link(folder, name, target),
-        Body::Dir => match share.make_dir(folder, name, 0o700) {
-            Ok(()) | Err(Errno::EXIST) => match share.open_at(folder, name) {
-                // A folder that is there already is as good as a new one.
-                Ok(made) if made.stat()?.is_dir() => change_mode(&made, job.target.mode),
-                Ok(_) => Err(Errno::EXIST),
-                Err(errno) => Err(errno),
-            },
-            Err(errno) => Err(errno),
-        },
+        // A folder that is there already is as good as a new one.
+        Body::Dir => make_folder(share, folder, name, job.target.mode),
         Body::Deleted => Err(Errno::INVAL),
     };
     match made {
@@ -427,6 +420,26 @@ fn create<D: Disk>(share: &D, folder: &D::Dir, job: &Job) -> io::Result<bool> {
         Err(Errno::EXIST | Errno::LOOP) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Makes a folder, if there is none. It has its mode from its first moment on, or that
+/// is made durable: a folder that comes out of a power cut with another mode would
+/// be taken for one that a user has changed.
+fn make_folder<D: Disk>(share: &D, above: &D::Dir, name: &[u8], mode: u32) -> Result<(), Errno> {
+    match share.make_dir(above, name, mode | 0o700) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let made = share.open_at(above, name)?;
+    let now = made.stat()?;
+    if !now.is_dir() {
+        return Err(Errno::EXIST);
+    }
+    if now.permissions() & MODE_MASK != mode {
+        change_mode(&made, mode)?;
+        made.sync()?;
+    }
+    Ok(())
 }
 
 fn set_metadata(share: &impl Disk, job: &Job) -> io::Result<Outcome> {

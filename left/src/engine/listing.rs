@@ -37,6 +37,27 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
+    /// The peer took our listing so far.
+    pub(super) fn take_ack(
+        &mut self,
+        id: u64,
+        upto: u64,
+        forgotten: &[WireEntry],
+    ) -> Result<(), IndexError> {
+        let Some(session) = self.session.as_mut().filter(|session| session.id == id) else {
+            return Ok(());
+        };
+        session.unacknowledged.retain(|listed| *listed > upto);
+        let upto = upto.min(session.listed_upto).max(session.acknowledged_upto);
+        session.acknowledged_upto = upto;
+        let mut changes = Vec::new();
+        for (path, theirs) in forgotten.iter().flat_map(WireEntry::open) {
+            doom_if_theirs(&mut changes, &path, &theirs);
+        }
+        self.store.commit(&changes)?;
+        self.drop_tombstones(upto)
+    }
+
     pub(super) fn take_listing(
         &mut self,
         id: u64,
@@ -49,6 +70,7 @@ impl<S: Store> Engine<S> {
         let counted = index.seq()?;
         let removals_before = index.removals()?;
         let mut removals = false;
+        let mut forgotten = Vec::new();
         let of_partial = self.session.iter().chain(&self.next_session);
         let mut of_partial = of_partial.filter(|session| session.id == id);
         let is_partial = of_partial.any(|session| session.heard.partial);
@@ -74,7 +96,9 @@ impl<S: Store> Engine<S> {
                 // The tombstone that was forgotten here, on its way since then. Taken
                 // for news it would go to and fro for ever. Only one that the peer
                 // finds in a state that is older than that has to be told that it
-                // may go there as well.
+                // may go there as well: the path may have lived and died there once
+                // more before that was heard of here.
+                forgotten.push(wire);
                 changes.push(Change::Unwant { path });
                 continue;
             }
@@ -121,7 +145,7 @@ impl<S: Store> Engine<S> {
         let session = session.id;
         index.commit(&changes)?;
         self.drop_tombstones(acknowledged_upto)?;
-        let message = Message::Ack { upto };
+        let message = Message::Ack { upto, forgotten };
         self.actions.push(Action::Say { session, message });
         self.unlisted = true;
         self.look_at_all_wants();

@@ -371,15 +371,7 @@ impl<S: Store> Engine<S> {
                 complete,
                 entries,
             } => self.take_listing(id, upto, complete, entries),
-            Message::Ack { upto } => {
-                let Some(session) = self.session.as_mut().filter(|session| session.id == id) else {
-                    return Ok(());
-                };
-                session.unacknowledged.retain(|listed| *listed > upto);
-                let upto = upto.min(session.listed_upto).max(session.acknowledged_upto);
-                session.acknowledged_upto = upto;
-                self.drop_tombstones(upto)
-            }
+            Message::Ack { upto, forgotten } => self.take_ack(id, upto, &forgotten),
             Message::Hello(_) | Message::Ping | Message::Error { .. } => Ok(()),
         }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
-use super::fault::{DEAD, On};
+use super::fault::{DEAD, Deed, On};
 use super::handle::{SimHandle, call};
 use super::inode::{Id, Kind};
 use super::machine::{Machine, Shared};
@@ -48,6 +48,7 @@ impl SimDisk {
                 process,
                 id,
                 may_write: false,
+                is_index: false,
             }
         };
         let state = private(ROOT, STATE_DIR)?;
@@ -75,10 +76,10 @@ impl SimDisk {
 
     fn call<T>(
         &self,
-        on: On,
+        deed: impl Into<Deed>,
         work: impl FnOnce(&mut Shared) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        call(&self.machine, self.process, on, work)
+        call(&self.machine, self.process, deed, work)
     }
 
     fn opened(
@@ -86,13 +87,17 @@ impl SimDisk {
         may_write: bool,
         work: impl FnOnce(&mut Shared) -> Result<Id, Errno>,
     ) -> Result<SimHandle, Errno> {
-        let on = if may_write { On::Names } else { On::Look };
+        let on = match may_write {
+            true => On::Names.named("create"),
+            false => On::Look.into(),
+        };
         let id = self.call(on, work)?;
         Ok(SimHandle {
             machine: self.machine.clone(),
             process: self.process,
             id,
             may_write,
+            is_index: false,
         })
     }
 }
@@ -227,7 +232,7 @@ impl Disk for SimDisk {
     }
 
     fn set_mode_at(&self, folder: &SimHandle, name: &[u8], mode: u32) -> Result<(), Errno> {
-        self.call(On::Meta, |shared| {
+        self.call(On::Meta.named("mode"), |shared| {
             let id = shared.fs.lookup(folder.id, name)?;
             if shared.fs.get(id).is_link() {
                 return Err(Errno::OPNOTSUPP);
@@ -238,7 +243,7 @@ impl Disk for SimDisk {
     }
 
     fn make_dir(&self, folder: &SimHandle, name: &[u8], mode: u32) -> Result<(), Errno> {
-        self.call(On::Names, |shared| {
+        self.call(On::Names.named("mkdir"), |shared| {
             let made = shared.fs.add(folder.id, name, Kind::Dir, mode);
             made.map(drop)
         })
@@ -248,24 +253,28 @@ impl Disk for SimDisk {
         if target.is_empty() {
             return Err(Errno::NOENT);
         }
-        self.call(On::Names, |shared| {
+        self.call(On::Names.named("symlink"), |shared| {
             let kind = Kind::Link(target.into());
             shared.fs.add(folder.id, name, kind, 0o777).map(drop)
         })
     }
 
     fn link(&self, from: (&SimHandle, &[u8]), to: (&SimHandle, &[u8])) -> Result<(), Errno> {
-        self.call(On::Names, |shared| {
+        self.call(On::Names.named("link"), |shared| {
             shared.fs.link((from.0.id, from.1), (to.0.id, to.1))
         })
     }
 
     fn unlink(&self, folder: &SimHandle, name: &[u8]) -> Result<(), Errno> {
-        self.call(On::Names, |shared| shared.fs.unlink(folder.id, name))
+        self.call(On::Names.named("unlink"), |shared| {
+            shared.fs.unlink(folder.id, name)
+        })
     }
 
     fn remove_dir(&self, folder: &SimHandle, name: &[u8]) -> Result<(), Errno> {
-        self.call(On::Names, |shared| shared.fs.remove_dir(folder.id, name))
+        self.call(On::Names.named("rmdir"), |shared| {
+            shared.fs.remove_dir(folder.id, name)
+        })
     }
 
     fn rename(
@@ -274,7 +283,14 @@ impl Disk for SimDisk {
         to: (&SimHandle, &[u8]),
         how: Rename,
     ) -> Result<(), Errno> {
-        self.call(On::Names, |shared| {
+        let name = match how {
+            _ if to.0.id == self.trash.id => "to trash",
+            _ if from.0.id == self.trash.id => "from trash",
+            Rename::NoReplace => "rename",
+            Rename::Exchange => "exchange",
+            Rename::Plain => "replace",
+        };
+        self.call(On::Names.named(name), |shared| {
             shared.fs.rename((from.0.id, from.1), (to.0.id, to.1), how)
         })
     }

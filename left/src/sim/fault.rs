@@ -33,6 +33,35 @@ impl On {
     }
 }
 
+/// One call: of which kind, and by which name the tables of crash points have it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deed {
+    pub(super) on: On,
+    pub(super) name: &'static str,
+}
+
+impl On {
+    /// A call of this kind that has a name of its own.
+    pub(super) fn named(self, name: &'static str) -> Deed {
+        Deed { on: self, name }
+    }
+}
+
+impl From<On> for Deed {
+    fn from(on: On) -> Self {
+        let name = match on {
+            On::Read => "read",
+            On::Write => "write",
+            On::Sync => "sync",
+            On::List => "list",
+            On::Names => "name",
+            On::Look => "look",
+            On::Meta => "metadata",
+        };
+        Self { on, name }
+    }
+}
+
 /// Something that happens between two calls of the process.
 pub(super) struct Meanwhile(pub(super) Box<dyn FnOnce(&Machine) + Send>);
 
@@ -48,6 +77,9 @@ pub(super) struct Faults {
     /// Calls so far that changed something.
     pub(super) changes: u64,
     pub(super) crash_at: Option<u64>,
+    /// The changes since somebody asked for a list of them; the last one was not made
+    /// if the process is dead.
+    pub(super) deeds: Option<Vec<&'static str>>,
     pub(super) is_dead: bool,
     /// What happens before which change.
     pub(super) meanwhile: Option<(u64, Meanwhile)>,
@@ -75,11 +107,15 @@ impl Faults {
     }
 
     /// At the beginning of each call of the process.
-    pub(super) fn meet(&mut self, on: On) -> Result<(), Errno> {
+    pub(super) fn meet(&mut self, deed: Deed) -> Result<(), Errno> {
+        let on = deed.on;
         if self.is_dead {
             return Err(DEAD);
         }
         if on.changes() {
+            if let Some(deeds) = &mut self.deeds {
+                deeds.push(deed.name);
+            }
             if self.crash_at == Some(self.changes) {
                 self.is_dead = true;
                 return Err(DEAD);

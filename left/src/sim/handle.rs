@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::fault::{DEAD, On};
+use super::fault::{DEAD, Deed, On};
 use super::inode::Id;
 use super::machine::{Machine, Shared};
 use crate::disk::{Content, Handle, Stat};
@@ -15,6 +15,8 @@ pub(crate) struct SimHandle {
     pub(super) process: u64,
     pub(super) id: Id,
     pub(super) may_write: bool,
+    /// It is the index, whose writes are one crash point in tables.
+    pub(super) is_index: bool,
 }
 
 impl Drop for SimHandle {
@@ -31,10 +33,11 @@ impl Drop for SimHandle {
 pub(super) fn call<T>(
     machine: &Machine,
     process: u64,
-    on: On,
+    deed: impl Into<Deed>,
     work: impl FnOnce(&mut Shared) -> Result<T, Errno>,
 ) -> Result<T, Errno> {
-    let meanwhile = machine.lock().faults.take_meanwhile(on);
+    let deed = deed.into();
+    let meanwhile = machine.lock().faults.take_meanwhile(deed.on);
     if let Some(meanwhile) = meanwhile {
         (meanwhile.0)(machine);
     }
@@ -42,7 +45,7 @@ pub(super) fn call<T>(
     if shared.process != process {
         return Err(DEAD);
     }
-    shared.faults.meet(on)?;
+    shared.faults.meet(deed)?;
     shared.fs.tick();
     work(&mut shared)
 }
@@ -50,10 +53,14 @@ pub(super) fn call<T>(
 impl SimHandle {
     fn call<T>(
         &self,
-        on: On,
+        deed: impl Into<Deed>,
         work: impl FnOnce(&mut Shared) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        call(&self.machine, self.process, on, work)
+        let mut deed = deed.into();
+        if self.is_index {
+            deed.name = "index";
+        }
+        call(&self.machine, self.process, deed, work)
     }
 
     fn need_write(&self, otherwise: Errno) -> Result<(), Errno> {
@@ -70,7 +77,7 @@ impl Handle for SimHandle {
     }
 
     fn set_mode(&self, mode: u32) -> Result<(), Errno> {
-        self.call(On::Meta, |shared| {
+        self.call(On::Meta.named("mode"), |shared| {
             shared.fs.set_mode(self.id, mode);
             Ok(())
         })
@@ -103,14 +110,14 @@ impl Content for SimHandle {
 
     fn set_len(&self, size: u64) -> Result<(), Errno> {
         self.need_write(Errno::INVAL)?;
-        self.call(On::Write, |shared| {
+        self.call(On::Write.named("length"), |shared| {
             shared.fs.set_len(self.id, size);
             Ok(())
         })
     }
 
     fn set_mtime(&self, mtime: Mtime) -> Result<(), Errno> {
-        self.call(On::Meta, |shared| {
+        self.call(On::Meta.named("mtime"), |shared| {
             shared.fs.set_mtime(self.id, mtime);
             Ok(())
         })

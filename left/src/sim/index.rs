@@ -47,9 +47,10 @@ impl StorageBackend for File {
 pub(crate) fn open_index(disk: &SimDisk, fresh: (ReplicaId, u64)) -> Result<Index, IndexError> {
     let state = disk.state();
     let open = |name: &[u8]| {
-        let file = disk
+        let mut file = disk
             .create(state, name, 0o600)
             .map_err(IndexError::of_file)?;
+        file.is_index = true;
         Index::open_on(File(file), fresh)
     };
     if disk.stat_at(state, INDEX_FILE).is_err() {

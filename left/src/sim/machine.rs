@@ -116,6 +116,7 @@ impl Machine {
             shared.faults.crash_at = None;
             shared.faults.intrusion = None;
             shared.faults.changes = 0;
+            shared.faults.deeds = None;
             for inode in shared.fs.inodes.values_mut() {
                 inode.open = 0;
             }
@@ -157,6 +158,16 @@ impl Machine {
     /// How many changes the process has made since its start.
     pub(crate) fn changes(&self) -> u64 {
         self.lock().faults.changes
+    }
+
+    /// Lists the changes of the process from now on.
+    pub(crate) fn record_deeds(&self) {
+        self.lock().faults.deeds = Some(Vec::new());
+    }
+
+    /// The changes since then, by name; a process that died did not make its last one.
+    pub(crate) fn take_deeds(&self) -> Vec<&'static str> {
+        self.lock().faults.deeds.take().unwrap_or_default()
     }
 
     /// Whether the process is dead.

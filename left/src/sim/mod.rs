@@ -53,6 +53,7 @@ pub(crate) use names::NameOrder;
 pub(crate) use rng::Rng;
 
 mod against_real;
+mod coverage;
 mod crash_tests;
 mod edit_tests;
 mod fault_tests;

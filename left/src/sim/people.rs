@@ -23,6 +23,8 @@ struct Known {
     /// Anything was done on a side that was not made durable.
     dirty: [bool; 2],
     written: u64,
+    /// Operations that could be done.
+    done: u64,
     /// What was written on a side since the last snapshot of its disk.
     since_snapshot: [BTreeSet<String>; 2],
 }
@@ -36,6 +38,7 @@ impl People {
             unsynced: [BTreeSet::new(), BTreeSet::new()],
             dirty: [false; 2],
             written: 0,
+            done: 0,
             since_snapshot: Default::default(),
         })))
     }
@@ -50,7 +53,7 @@ impl People {
         let mut known = self.lock();
         known.written += 1;
         let before = files(machine);
-        perform(at, machine, op, known.written, &before);
+        known.done += u64::from(perform(at, machine, op, known.written, &before));
         let after = files(machine);
         let moved = before
             .iter()
@@ -72,6 +75,11 @@ impl People {
             known.since_snapshot[at as usize].insert(new.clone());
         }
         known.dirty[at as usize] = true;
+    }
+
+    /// How many operations could be done so far.
+    pub(crate) fn operations(&self) -> u64 {
+        self.lock().done
     }
 
     /// What was done on a side is durable now.
@@ -139,7 +147,14 @@ impl People {
     }
 }
 
-fn perform(at: At, machine: &Machine, op: Op, number: u64, before: &BTreeMap<String, String>) {
+/// Answers whether it could be done.
+fn perform(
+    at: At,
+    machine: &Machine,
+    op: Op,
+    number: u64,
+    before: &BTreeMap<String, String>,
+) -> bool {
     let user = machine.user();
     let is_file = |path: usize| before.contains_key(PATHS[path]);
     // Different from all others.
@@ -152,7 +167,7 @@ fn perform(at: At, machine: &Machine, op: Op, number: u64, before: &BTreeMap<Str
         }
     };
     // What cannot be done is not done, as everywhere.
-    let _ = match op {
+    let done = match op {
         Op::Write(path, size) => user.write(PATHS[path], &text(size)),
         Op::Append(path) if is_file(path) => user.append(PATHS[path], &text(1)),
         Op::Truncate(path) if is_file(path) => {
@@ -180,8 +195,9 @@ fn perform(at: At, machine: &Machine, op: Op, number: u64, before: &BTreeMap<Str
         Op::Symlink(path) => user.symlink(PATHS[path], PATHS[path]),
         Op::Chmod(path, mode) if is_file(path) => user.chmod(PATHS[path], mode),
         Op::Touch(path, secs) if is_file(path) => user.touch(PATHS[path], Mtime { secs, nanos: 0 }),
-        Op::Append(_) | Op::Truncate(_) | Op::Chmod(..) | Op::Touch(..) => Ok(()),
+        Op::Append(_) | Op::Truncate(_) | Op::Chmod(..) | Op::Touch(..) => return false,
     };
+    done.is_ok()
 }
 
 fn delete_tree(machine: &Machine, path: &str) {

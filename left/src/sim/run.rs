@@ -1,11 +1,14 @@
 //! Two sides, a wire, and what must hold of them whatever happens.
 
+mod meeting;
 mod rest;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use rustix::io::Errno;
+
+pub(crate) use meeting::{Crash, Make};
 
 use super::people::{People, files};
 use super::plan::{At, Step};
@@ -18,6 +21,15 @@ use crate::wire::message::Message;
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Violation(pub(crate) String);
+
+/// A run that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Of all that happened.
+    pub(crate) digest: String,
+    /// What people could do of what they wanted to.
+    pub(crate) operations: u64,
+}
 
 type Checked<T = ()> = Result<T, Violation>;
 
@@ -70,9 +82,8 @@ impl Run {
         }
     }
 
-    /// Performs the steps, then lets everything come to rest, and checks it. Answers with
-    /// a digest of all that happened.
-    pub(crate) fn perform(mut self, steps: &[Step]) -> Checked<String> {
+    /// Performs the steps, then lets everything come to rest, and checks it.
+    pub(crate) fn perform(mut self, steps: &[Step]) -> Checked<Ended> {
         for at in At::BOTH {
             self.start(at)?;
         }
@@ -85,7 +96,10 @@ impl Run {
         self.settle()?;
         let trees = format!("{:?}", self.sides.map(|side| side.machine.tree()));
         self.digest.update(trees.as_bytes());
-        Ok(self.digest.finalize().to_hex().to_string())
+        Ok(Ended {
+            digest: self.digest.finalize().to_hex().to_string(),
+            operations: self.people.operations(),
+        })
     }
 
     /// For whoever looks into one run.

@@ -2,7 +2,7 @@
 
 use super::Rng;
 use super::plan::{Kind, Step, plan};
-use super::run::{Run, Violation};
+use super::run::{Ended, Run, Violation};
 use crate::planted::{Bug, with};
 
 /// All mistakes that are made on purpose.
@@ -39,7 +39,19 @@ fn steps_of(seed: u64) -> Vec<Step> {
     plan(&mut rng, kind)
 }
 
-pub(super) fn run(seed: u64, steps: &[Step]) -> Result<String, Violation> {
+/// `LEFT_SIM_LENGTH=8` makes runs of eight times as many steps.
+fn long_steps_of(seed: u64) -> Vec<Step> {
+    let Ok(times) = std::env::var("LEFT_SIM_LENGTH") else {
+        return steps_of(seed);
+    };
+    let times: usize = times.parse().expect("LEFT_SIM_LENGTH is a number");
+    let mut rng = Rng::new(seed);
+    let mut kind = Kind::of(&mut rng);
+    kind.steps *= times;
+    plan(&mut rng, kind)
+}
+
+pub(super) fn run(seed: u64, steps: &[Step]) -> Result<Ended, Violation> {
     Run::new(seed).perform(steps)
 }
 
@@ -67,20 +79,21 @@ fn shrink(seed: u64, mut steps: Vec<Step>) -> (Vec<Step>, Violation) {
 
 #[test]
 fn nothing_is_lost_and_both_sides_are_the_same_in_the_end() {
-    let mut steps = 0;
+    let (mut steps, mut operations) = (0, 0);
     for seed in seeds() {
-        let all = steps_of(seed);
+        let all = long_steps_of(seed);
         steps += all.len();
-        if run(seed, &all).is_err() {
+        let Ok(ended) = run(seed, &all) else {
             let (few, Violation(why)) = shrink(seed, all);
             let code: Vec<_> = few
                 .iter()
                 .map(|step| format!("        {step:?},\n"))
                 .collect();
             panic!("seed {seed}: {why}\nfails({seed}, &[\n{}]);", code.concat());
-        }
+        };
+        operations += ended.operations;
     }
-    println!("{steps} steps");
+    println!("{steps} steps, among them {operations} operations of people");
 }
 
 #[test]
@@ -88,7 +101,7 @@ fn the_same_seed_gives_the_same_run() {
     let digests = |_| (0..20).map(|seed| run(seed, &steps_of(seed)).unwrap());
     let (one, other): (Vec<_>, Vec<_>) = (digests(1).collect(), digests(2).collect());
     assert_eq!(one, other);
-    let different: std::collections::BTreeSet<_> = one.iter().collect();
+    let different: std::collections::BTreeSet<_> = one.iter().map(|run| &run.digest).collect();
     assert_eq!(different.len(), one.len());
 }
 
@@ -333,5 +346,50 @@ pub(super) mod once {
             User(B, DeleteTree(7), false),
         ];
         holds(11435, &steps);
+    }
+
+    /// B deleted it, and A, that had forgotten B's first tombstone by then, made it again
+    /// and deleted it before B had heard: A's second tombstone stayed for ever.
+    #[test]
+    fn a_tombstone_goes_of_whose_path_the_other_side_knows_nothing_any_more() {
+        let steps = [
+            User(B, Mkdir(1), true),
+            Scan(B),
+            Scan(A),
+            Deliver(B, 2),
+            User(B, Rmdir(1), true),
+            Deliver(A, 4),
+            Scan(B),
+            User(A, Save(1, 20), false),
+            Deliver(A, 2),
+            Deliver(B, 1),
+            Apply(A),
+            Deliver(B, 1),
+            Wait(292),
+            Scan(A),
+            Deliver(B, 1),
+            User(A, Delete(1), false),
+            Scan(A),
+            Cut,
+        ];
+        holds(11673, &steps);
+    }
+
+    /// B had made a folder and died before its mode and its record were durable.
+    #[test]
+    fn a_folder_that_was_just_made_is_not_taken_for_a_users() {
+        let steps = [
+            Scan(B),
+            User(A, Mkdir(2), true),
+            Scan(A),
+            User(A, DeleteTree(2), true),
+            Scan(A),
+            Deliver(B, 3),
+            Apply(B),
+            PowerCut(B, 0, 2239049131325598882),
+            User(A, Save(2, 12), false),
+            Apply(B),
+        ];
+        holds(20023, &steps);
     }
 }

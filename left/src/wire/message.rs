@@ -91,6 +91,10 @@ pub enum Message {
     Ack {
         /// Up to this number.
         upto: u64,
+        /// Tombstones of it of whose paths the receiver knows nothing any more: they
+        /// are of no use there either, and nobody will list them back.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        forgotten: Vec<WireEntry>,
     },
     /// The connection cannot go on.
     Error {
