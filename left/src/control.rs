@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::path::STATE_DIR;
+use crate::status::Status;
 
 /// The name of the socket inside the state folder.
 const SOCKET: &str = "control";
@@ -37,6 +38,8 @@ pub enum Request {
     },
     /// What can be put back.
     Trash,
+    /// How things are.
+    Status,
 }
 
 /// What is answered.
@@ -49,6 +52,8 @@ pub enum Answer {
     Refused(String),
     /// What can be put back, the latest first.
     Trash(Vec<TrashItem>),
+    /// How things are.
+    Status(Box<Status>),
 }
 
 /// Something in the trash, for a person or a program.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Input;
 use crate::control::{Answer, Request, TrashItem};
+use crate::events::Reporter;
 use crate::index::{Index, Store};
 use crate::path::RelPath;
 use crate::share::Share;
@@ -24,12 +25,14 @@ pub(super) struct Answering {
     pub index: Arc<Index>,
     pub inputs: SyncSender<Input>,
     pub watcher: Arc<Watcher>,
+    pub reporter: Arc<Reporter>,
 }
 
 impl Answering {
     pub(super) fn answer(&self, request: Request) -> Answer {
         match request {
             Request::Confirm { set } => self.confirm(set),
+            Request::Status => Answer::Status(Box::new(self.reporter.status())),
             other => {
                 let answer = answer_from_disk(&self.share, &*self.index, other);
                 self.watcher.ask();
@@ -55,6 +58,7 @@ impl Answering {
 /// Answers what takes no engine; also where no daemon runs.
 pub fn answer_from_disk(share: &Share, index: &impl Store, request: Request) -> Answer {
     match request {
+        Request::Status => Answer::Refused("no left runs on the share".to_owned()),
         Request::Confirm { .. } => Answer::Refused(
             "no left runs on the share; start it, and deletions that are held back show in \
              `left status`"

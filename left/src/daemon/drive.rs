@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::DaemonError;
-use crate::apply::Job;
+use super::work::Work;
 use crate::engine::{Action, Engine, Event, News};
 use crate::events::Reporter;
 use crate::index::{Index, IndexError};
@@ -59,7 +59,7 @@ pub(super) struct Hands {
     pub index: Arc<Index>,
     pub reporter: Arc<Reporter>,
     /// The thread that changes the share.
-    pub applier: SyncSender<Box<Job>>,
+    pub applier: SyncSender<Work>,
     /// Makes the scanner look again soon.
     pub watcher: Arc<Watcher>,
 }
@@ -178,8 +178,10 @@ fn perform(
         Action::Apply(job) => {
             // Its queue is longer than what the engine has on its way; it is only
             // gone at the end of the process.
-            let _ = hands.applier.try_send(job);
+            let _ = hands.applier.try_send(Work::Job(job));
         }
+        // If it has so much to do that this does not fit, it is asked once more.
+        Action::MakeRoom => drop(hands.applier.try_send(Work::MakeRoom)),
         Action::HangUp { session } => {
             waiting.sessions.remove(&session);
         }
@@ -212,6 +214,7 @@ fn tell(reporter: &Reporter, news: News) {
             unfinished,
         } => {
             reporter.peer("peer-down", &format!("{replica:016x}"), why);
+            reporter.to_give(0, 0);
             reporter.update(|activity| {
                 activity.connected = false;
                 activity.interrupted = unfinished || activity.sending;
@@ -226,7 +229,9 @@ fn tell(reporter: &Reporter, news: News) {
             activity.connected = doing.connected;
             activity.exchanged = doing.exchanged;
             activity.receiving = doing.receiving;
+            activity.landing_bytes = doing.landing_bytes;
         }),
+        News::ToGive { paths, bytes } => reporter.to_give(paths, bytes),
         News::Held(held) => reporter.hold(held),
         News::Changed => reporter.mark_changed(),
     }

@@ -63,6 +63,13 @@ pub enum Event {
     },
     /// Jobs were performed.
     Applied(Vec<(Job, Outcome)>),
+    /// So much is still to be taken; the peer may like to know.
+    ToTake {
+        /// Paths to be acted on.
+        paths: u64,
+        /// Bytes to be received, at most.
+        bytes: u64,
+    },
     /// A person said that this set of removals, which is held back, is meant.
     Confirmed {
         /// Who asks, for [`super::Action::Answer`].

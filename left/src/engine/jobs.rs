@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use super::again::{RETRY_MAX, RETRY_SOON_MAX};
 use super::listing::doom_if_theirs;
 use super::removals::Inside;
-use super::{
-    Action, Delay, Engine, IN_FLIGHT_MAX, News, PAGE_WANTS, RETRY_FIRST, RETRY_MAX, Stage,
-};
+use super::{Action, Engine, News, PAGE_WANTS, Stage};
 use crate::apply::{Elsewhere, How, Job, Outcome, Source};
 use crate::entry::{Body, ContentId};
 use crate::index::{Change, IndexError, Store, Trashed};
@@ -22,10 +21,12 @@ impl<S: Store> Engine<S> {
     pub(super) fn dispatch(&mut self) -> Result<(), IndexError> {
         loop {
             self.wants_pass()?;
-            if !std::mem::take(&mut self.revived) {
+            let again = self.at_end && std::mem::take(&mut self.wants_again);
+            if !std::mem::take(&mut self.revived) && !again {
                 return Ok(());
             }
-            self.look_at_all_wants();
+            self.cursor = None;
+            self.at_end = false;
         }
     }
 
@@ -37,18 +38,19 @@ impl<S: Store> Engine<S> {
         };
         let index = self.store.clone();
         let mut changes = Vec::new();
-        'pages: while !self.at_end && self.in_flight.len() < IN_FLIGHT_MAX {
+        let most = self.in_flight_max();
+        'pages: while !self.at_end && self.in_flight.len() < most {
             let page = index.wants_after(self.cursor.as_ref(), PAGE_WANTS)?;
             if page.is_empty() {
                 self.at_end = true;
                 break;
             }
             for (path, theirs) in page {
-                if self.in_flight.len() >= IN_FLIGHT_MAX {
+                if self.in_flight.len() >= most {
                     break 'pages;
                 }
                 self.cursor = Some(path.clone());
-                if self.in_flight.contains_key(&path) || self.delayed.contains_key(&path) {
+                if self.in_flight.contains_key(&path) || self.is_delayed(&path) {
                     continue;
                 }
                 let known = index.get(&path)?;
@@ -120,7 +122,7 @@ impl<S: Store> Engine<S> {
                         self.actions.push(Action::Fetch { session, job });
                     }
                     // Nothing has to be received.
-                    _ => self.hand_to_applier(job),
+                    _ => self.hand_to_applier(job, 0),
                 }
             }
         }
@@ -146,7 +148,7 @@ impl<S: Store> Engine<S> {
             if !same {
                 continue;
             }
-            let may_go = !self.guard.holds() && !self.delayed.contains_key(&other);
+            let may_go = !self.guard.holds() && !self.is_delayed(&other);
             if may_go && self.is_to_go(&other, &record.entry)? {
                 // From the trash it need not be copied.
                 return Ok(Here::Soon);
@@ -166,8 +168,13 @@ impl<S: Store> Engine<S> {
         self.last_slot
     }
 
-    pub(super) fn hand_to_applier(&mut self, job: Job) {
-        let stage = Stage::Applying(owned_content(&job));
+    /// Lets the job be done; so much was received for it.
+    pub(super) fn hand_to_applier(&mut self, job: Job, landing_bytes: u64) {
+        self.landing_bytes += landing_bytes;
+        let stage = Stage::Applying {
+            content: owned_content(&job),
+            landing_bytes,
+        };
         self.in_flight.insert(job.path.clone(), stage);
         self.actions.push(Action::Apply(Box::new(job)));
     }
@@ -193,7 +200,10 @@ impl<S: Store> Engine<S> {
                 self.finish(&job);
                 self.look_at_all_removals();
             }
-            Ok(()) => self.hand_to_applier(job),
+            Ok(()) => {
+                let size = job.content().map_or(0, |(_, size)| size);
+                self.hand_to_applier(job, size);
+            }
             Err(missed) => {
                 self.finish(&job);
                 if !self.is_wanted(&job.path)? {
@@ -206,14 +216,14 @@ impl<S: Store> Engine<S> {
                 }
                 match missed {
                     // A newer version is listed as soon as the peer has seen it.
-                    Missed::Superseded => self.delay(&job.path),
+                    Missed::Superseded => drop(self.delay(&job.path, RETRY_SOON_MAX)),
                     Missed::Unsound => {
                         let text = format!(
                             "what the peer sent for {} is not what it offered; it is tried again",
                             job.path
                         );
                         self.tell_problem(job.path.as_bytes(), text);
-                        self.delay(&job.path);
+                        self.delay(&job.path, RETRY_MAX);
                     }
                     Missed::Disk(error) => self.fail(&job.path, &error),
                 }
@@ -271,7 +281,7 @@ impl<S: Store> Engine<S> {
                 }
                 Outcome::NotEmpty => {
                     self.actions.push(Action::LookAgain);
-                    self.delay(&job.path);
+                    self.delay(&job.path, NOT_EMPTY_MAX);
                     let is_old = self.delayed.get(&job.path);
                     if is_old.is_some_and(|delay| delay.pause >= NOT_EMPTY_TOLD) {
                         let text = format!(
@@ -328,12 +338,15 @@ impl<S: Store> Engine<S> {
                 }
                 Outcome::Changed => {
                     self.actions.push(Action::LookAgain);
-                    self.delay(&job.path);
+                    self.delay(&job.path, RETRY_SOON_MAX);
                 }
                 Outcome::Failed(error) => self.fail(&job.path, &error),
             }
         }
         index.commit(&changes)?;
+        if !completed.is_empty() {
+            self.speed_up();
+        }
         for (job, copy) in completed {
             let path = job.path;
             self.tell(News::Solved(path.clone()));
@@ -359,68 +372,20 @@ impl<S: Store> Engine<S> {
     /// The path is free for something else. Answers how far it was.
     pub(super) fn finish(&mut self, job: &Job) -> Option<Stage> {
         let stage = self.in_flight.remove(&job.path);
-        if let Some(Stage::Fetching(Some(id)) | Stage::Applying(Some(id))) = &stage {
+        if let Some(Stage::Applying { landing_bytes, .. }) = &stage {
+            self.landing_bytes -= landing_bytes;
+        }
+        if let Some(
+            Stage::Fetching(Some(id))
+            | Stage::Applying {
+                content: Some(id), ..
+            },
+        ) = &stage
+        {
             self.contents.remove(id);
         }
         self.cleaned = false;
         stage
-    }
-
-    pub(super) fn fail(&mut self, path: &RelPath, error: &std::io::Error) {
-        let advice = match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                "; make room, it goes on by itself"
-            }
-            std::io::ErrorKind::PermissionDenied => {
-                "; give this user the permission, it goes on by itself"
-            }
-            _ => "; it is tried again",
-        };
-        let text = format!("cannot put {path} in place: {error}{advice}");
-        self.tell_problem(path.as_bytes(), text);
-        self.delay(path);
-    }
-
-    pub(super) fn delay(&mut self, path: &RelPath) {
-        let pause = self
-            .delayed
-            .get(path)
-            .map_or(RETRY_FIRST, |known| (known.pause * 2).min(RETRY_MAX));
-        self.delayed.insert(
-            path.clone(),
-            Delay {
-                until: self.now + pause,
-                pause,
-            },
-        );
-    }
-
-    /// When the next step is due though nothing happens.
-    pub fn wakes_at(&self) -> Option<std::time::Instant> {
-        self.delayed.values().map(|delay| delay.until).min()
-    }
-
-    pub(super) fn wake_delayed(&mut self) {
-        let now = self.now;
-        let due: Vec<RelPath> = self
-            .delayed
-            .iter()
-            .filter(|(_, delay)| delay.until <= now)
-            .map(|(path, _)| path.clone())
-            .collect();
-        if due.is_empty() {
-            return;
-        }
-        for path in due {
-            self.delayed.remove(&path);
-        }
-        self.look_at_all_wants();
-        self.look_at_all_removals();
-    }
-
-    pub(super) fn look_at_all_wants(&mut self) {
-        self.cursor = None;
-        self.at_end = false;
     }
 }
 
@@ -432,6 +397,9 @@ const SOURCE_TRIES: u32 = 3;
 
 /// A folder that is not empty is told of when it was tried for about this long.
 const NOT_EMPTY_TOLD: Duration = Duration::from_secs(3);
+
+/// And tried again this often at least.
+const NOT_EMPTY_MAX: Duration = Duration::from_secs(5);
 
 /// Whether a content is on this side.
 enum Here {

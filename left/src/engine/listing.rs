@@ -86,7 +86,7 @@ impl<S: Store> Engine<S> {
             if theirs.version.counter(index.replica()) > counted && !makes(Bug::ReusesCounters) {
                 return self.doubt(id);
             }
-            self.delayed.remove(&path);
+            self.forget_delay(&path);
             self.not_here.remove(&path);
             removals |= theirs.is_deleted();
             let known = index.get(&path)?;

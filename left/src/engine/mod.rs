@@ -6,6 +6,7 @@
 //! [`Store`], which a commit makes durable before anything follows from it.
 
 mod action;
+mod again;
 mod event;
 mod guard;
 mod identity;
@@ -16,9 +17,10 @@ mod removals;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use action::{Action, Doing, News};
+use again::{Delay, Slow};
 pub use event::Event;
 use guard::Guard;
 pub use guard::Held;
@@ -38,13 +40,13 @@ const LISTINGS_MAX: usize = 4;
 /// Wants read from the index at a time.
 const PAGE_WANTS: usize = 256;
 
-/// The first and the longest pause before a path is tried again.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-const RETRY_MAX: Duration = Duration::from_secs(30);
-
 enum Stage {
     Fetching(Option<ContentId>),
-    Applying(Option<ContentId>),
+    Applying {
+        content: Option<ContentId>,
+        /// What was received for it.
+        landing_bytes: u64,
+    },
     /// Whether the guard has counted it.
     Removing {
         counts: bool,
@@ -66,11 +68,6 @@ struct Session {
     unacknowledged: VecDeque<u64>,
 }
 
-struct Delay {
-    until: Instant,
-    pause: Duration,
-}
-
 /// The engine's memory; everything that must survive is in the store.
 pub struct Engine<S> {
     store: Arc<S>,
@@ -86,9 +83,16 @@ pub struct Engine<S> {
     contents: HashSet<ContentId>,
     last_slot: u32,
     delayed: HashMap<RelPath, Delay>,
+    /// The time of some of them has come.
+    is_due: bool,
+    slow: Option<Slow>,
+    /// Something failed for lack of room.
+    lacks_room: bool,
     /// Wants up to here were looked at.
     cursor: Option<RelPath>,
     at_end: bool,
+    /// At the end they are to be looked at once more.
+    wants_again: bool,
     /// Removals from here on were looked at.
     removal_cursor: Option<RelPath>,
     removals_at_end: bool,
@@ -107,6 +111,8 @@ pub struct Engine<S> {
     /// must not replace what an earlier process may have put in place already.
     early: VecDeque<(u64, Message)>,
     told: Doing,
+    /// What has arrived and is being put in place.
+    landing_bytes: u64,
     /// This side is to be another replica.
     doubted: bool,
 }
@@ -125,8 +131,12 @@ impl<S: Store> Engine<S> {
             contents: HashSet::new(),
             last_slot: 0,
             delayed: HashMap::new(),
+            is_due: false,
+            slow: None,
+            lacks_room: false,
             cursor: None,
             at_end: false,
+            wants_again: false,
             removal_cursor: None,
             removals_at_end: false,
             guard: Guard::default(),
@@ -137,6 +147,7 @@ impl<S: Store> Engine<S> {
             cleaned: false,
             early: VecDeque::new(),
             told: Doing::default(),
+            landing_bytes: 0,
             doubted: false,
         }
     }
@@ -160,6 +171,8 @@ impl<S: Store> Engine<S> {
         self.wake_delayed();
         self.dispatch_removals()?;
         self.dispatch()?;
+        self.forget_delays();
+        self.make_room();
         self.list()?;
         self.tell_doing()?;
         Ok(std::mem::take(&mut self.actions))
@@ -220,6 +233,14 @@ impl<S: Store> Engine<S> {
                 result,
             } => self.take_fetched(session, *job, result),
             Event::Applied(results) => self.take_applied(results),
+            Event::ToTake { paths, bytes } => {
+                let session = self.session.as_ref().map(|session| session.id);
+                self.actions.extend(session.map(|session| Action::Say {
+                    session,
+                    message: Message::Wanted { paths, bytes },
+                }));
+                Ok(())
+            }
             Event::Confirmed { ask, set } => self.confirm(ask, &set),
         }
     }
@@ -337,7 +358,7 @@ impl<S: Store> Engine<S> {
                 }
                 false
             }
-            Stage::Applying(_) | Stage::Removing { .. } => true,
+            Stage::Applying { .. } | Stage::Removing { .. } => true,
         });
         if self.in_flight.is_empty() {
             self.actions.push(Action::RemoveSmallParts);
@@ -372,6 +393,10 @@ impl<S: Store> Engine<S> {
                 entries,
             } => self.take_listing(id, upto, complete, entries),
             Message::Ack { upto, forgotten } => self.take_ack(id, upto, &forgotten),
+            Message::Wanted { paths, bytes } => {
+                self.tell(News::ToGive { paths, bytes });
+                Ok(())
+            }
             Message::Hello(_) | Message::Ping | Message::Error { .. } => Ok(()),
         }
     }
@@ -397,13 +422,14 @@ impl<S: Store> Engine<S> {
             connected: self.session.is_some(),
             exchanged,
             receiving: busy,
+            landing_bytes: self.landing_bytes,
         };
         if doing != self.told {
             self.told = doing;
             self.tell(News::Doing(doing));
         }
         let at_end = self.at_end && self.removals_at_end;
-        let idle = exchanged && !busy && at_end && self.delayed.is_empty();
+        let idle = exchanged && !busy && at_end && self.is_none_delayed();
         if idle && !self.cleaned {
             let (_, wants) = self.store.counts()?;
             // What is held back may go without any part.

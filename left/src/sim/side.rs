@@ -18,6 +18,7 @@ use crate::part::{
 use crate::scanner::{ScanEnd, Scanner};
 use crate::transfer::blocks::ListCache;
 use crate::transfer::receive::Missed;
+use crate::trash::evict;
 use crate::version::ReplicaId;
 use crate::wire::message::{Have, Message};
 
@@ -103,6 +104,7 @@ impl Process {
                     self.reporter.problem(&about, &text);
                 }
                 Action::Tell(News::Solved(path)) => self.reporter.solved(path.as_bytes()),
+                Action::MakeRoom => evict(&*self.disk, &*self.index, 0, true)?,
                 Action::BeginAgain => self.is_over = true,
                 Action::LookAgain => self.look_again = true,
                 Action::Say { .. }
@@ -212,6 +214,7 @@ impl Process {
 
     /// What stands in the way, for the report of a failure.
     pub(crate) fn problems(&self) -> Vec<String> {
-        self.reporter.problems()
+        let problems = self.reporter.problems().0.into_iter();
+        problems.map(|problem| problem.text).collect()
     }
 }

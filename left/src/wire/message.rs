@@ -96,6 +96,13 @@ pub enum Message {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         forgotten: Vec<WireEntry>,
     },
+    /// The speaker still has to take so much of what was listed.
+    Wanted {
+        /// Paths to be acted on.
+        paths: u64,
+        /// Bytes to be received, at most.
+        bytes: u64,
+    },
     /// The connection cannot go on.
     Error {
         /// Why, for a person.

@@ -15,6 +15,7 @@ use crate::events::{Progress, Reporter};
 use crate::part::open_part;
 use crate::share::Share;
 use crate::transfer::blocks::{BlockList, Geometry, PAGE_VALUES};
+use crate::trouble::told_apart;
 use crate::wire::frame::{FrameKind, write_frame};
 
 /// Versions open at once, for many small files to share the window.
@@ -235,6 +236,7 @@ impl<'a> Decider<'a> {
         let part = match open_part(self.share, part) {
             Ok(part) => part,
             Err(error) => {
+                let error = told_apart(self.share, error);
                 (self.deliver)(job, Err(Missed::Disk(error)));
                 return Ok(());
             }
@@ -350,6 +352,7 @@ impl<'a> Decider<'a> {
             active.have += active.target.geometry.len(block as u64) as u64;
         }
         active.done = active.have;
+        self.reporter.in_parts(active.have);
         active.ready = true;
         self.tell(handle);
         self.finish_if_complete(handle)
@@ -366,6 +369,7 @@ impl<'a> Decider<'a> {
         active.left -= 1;
         let len = active.target.geometry.len(block) as u64;
         active.done += len;
+        self.reporter.in_parts(len);
         self.outstanding_bytes -= len;
         if active.told.elapsed() >= PROGRESS_EVERY {
             self.tell(handle);
@@ -401,6 +405,7 @@ impl<'a> Decider<'a> {
             return Ok(None);
         };
         self.open_blocks -= active.target.geometry.blocks();
+        self.reporter.out_of_parts(active.done);
         self.order.retain(|other| *other != handle);
         lock(self.targets).remove(&handle);
         for (block, state) in (0u64..).zip(&active.blocks) {
@@ -437,6 +442,13 @@ impl<'a> Decider<'a> {
             .sum();
         let patience = STALL + Duration::from_secs(hashing / HASH_BYTES_PER_SECOND_MIN);
         !self.active.is_empty() && self.last_answer.elapsed() > patience
+    }
+}
+
+impl Drop for Decider<'_> {
+    fn drop(&mut self) {
+        let done = self.active.values().map(|active| active.done);
+        self.reporter.out_of_parts(done.sum());
     }
 }
 
