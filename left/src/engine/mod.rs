@@ -443,4 +443,6 @@ impl<S: Store> Engine<S> {
 }
 
 #[cfg(test)]
+mod again_tests;
+#[cfg(test)]
 mod tests;
