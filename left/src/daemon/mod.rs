@@ -19,7 +19,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 pub use again::begin_again;
 use again::{CHANGED, FAILED, expect_panics, wait_for_room};
@@ -119,6 +119,8 @@ fn run_reporting(
         address: settings.listen,
         source,
     })?;
+    // A file that may not grow is an error of that file, and does not end this.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let (mut alarm, alarm_end) = UnixStream::pair()?;
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, alarm_end.try_clone()?)?;

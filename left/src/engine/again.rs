@@ -20,9 +20,17 @@ pub(super) const RETRY_SOON_MAX: Duration = Duration::from_secs(1);
 /// slowly instead.
 const DELAYED_MAX: usize = 4096;
 
+/// For each so many that wait, the pauses become longer by the longest once more.
+const DELAYED_STEP: usize = 256;
+
 /// While the disk is in trouble, one job at a time shows whether it still is,
 /// after a pause that grows to this: so that there is room again shows soon.
 const PROBE_MAX: Duration = Duration::from_secs(5);
+
+/// Where only more paths fail than are remembered, so many are tried at once, and
+/// after this time the next.
+const UNREMEMBERED_AT_ONCE: usize = 16;
+const UNREMEMBERED_EVERY: Duration = Duration::from_secs(1);
 
 /// A path that waits.
 pub(super) struct Delay {
@@ -45,9 +53,18 @@ impl<S: Store> Engine<S> {
         let trouble = Trouble::of(error);
         let text = format!("cannot put {path} in place: {error}; {}", trouble.advice());
         self.tell_problem(path.as_bytes(), text);
-        let remembered = self.delay(path, RETRY_MAX);
-        if trouble.is_of_all() || !remembered {
-            self.slow_down();
+        let crowd = (self.delayed.len() / DELAYED_STEP) as u32;
+        let remembered = self.delay(path, RETRY_MAX * (1 + crowd));
+        if trouble.is_of_all() {
+            self.probe();
+        } else if !remembered {
+            let until = self.now + UNREMEMBERED_EVERY;
+            let slow = self.slow.get_or_insert(Slow {
+                until,
+                pause: UNREMEMBERED_EVERY,
+                most: UNREMEMBERED_AT_ONCE,
+            });
+            slow.until = slow.until.max(until);
         }
         if matches!(
             trouble,
@@ -88,7 +105,8 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn slow_down(&mut self) {
+    /// From now on one job at a time shows whether the disk still is in trouble.
+    fn probe(&mut self) {
         let known = self.slow.take();
         // Those that were on their way together failed together.
         let pause = match &known {

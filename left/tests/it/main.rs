@@ -8,6 +8,7 @@ mod modify;
 mod pair;
 mod refusals;
 mod resume;
+mod storage;
 mod stress;
 mod sync;
 mod trouble;
