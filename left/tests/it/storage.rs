@@ -171,14 +171,14 @@ fn guard_scan_error_a_folder_that_cannot_be_listed_is_not_taken_for_empty() {
     pair.wait("they arrived", || pair.b.share.join("folder/f19").exists());
     pair.settle();
 
+    // A look at everything, with nothing remembered.
+    pair.a.terminate();
     set_mode(&folder, 0o000);
+    assert!(start_as_ordinary_user(&mut pair));
     pair.wait("the problem is named with what mends it", || {
         let text = problem(&pair.a, "folder");
         text.contains("cannot list folder") && text.contains("give this user the permission")
     });
-    // A look at everything, with nothing remembered.
-    pair.a.terminate();
-    assert!(start_as_ordinary_user(&mut pair));
     let other = pair.a.write("other", b"content");
     give(&other);
     pair.wait("the other one arrived", || pair.b.read("other").is_some());
@@ -242,8 +242,8 @@ fn disk_full_names_what_does_not_fit_and_takes_what_does() {
     }
     pair.settle();
     let ballast = pair.b.share.join(".left/ballast");
-    std::fs::write(&ballast, vec![1; 4 * 1024 * 1024]).unwrap();
-    pair.a.write("large", &noise("large", 6 * 1024 * 1024));
+    std::fs::write(&ballast, vec![1; 5 * 1024 * 1024]).unwrap();
+    pair.a.write("large", &noise("large", 7 * 1024 * 1024));
     pair.wait("the lack of room is named", || {
         let text = problem(&pair.b, "large");
         text.contains("No space left") && text.contains("make room, it goes on by itself")
@@ -254,8 +254,38 @@ fn disk_full_names_what_does_not_fit_and_takes_what_does() {
     pair.settle();
     assert_eq!(
         pair.b.read("large").unwrap(),
-        noise("large", 6 * 1024 * 1024)
+        noise("large", 7 * 1024 * 1024)
     );
+    assert_eq!(told(&pair.b)["problems"], serde_json::json!([]));
+    pair.b.kill();
+}
+
+#[test]
+fn disk_full_at_the_index_is_told_and_waited_for() {
+    let mut pair = Pair::new();
+    pair.a.start();
+    if !start_on_small_disk(&mut pair.b, "size=10m") {
+        return;
+    }
+    pair.settle();
+    let ballast = pair.b.share.join(".left/ballast");
+    let _ = std::fs::write(&ballast, vec![1; 16 * 1024 * 1024]);
+    for n in 0..2000 {
+        pair.a.write(format!("a name of some length {n}"), b"");
+    }
+    pair.wait(
+        "the index's lack of room is told though no file can be written",
+        || {
+            let status = told(&pair.b);
+            let problems = status["problems"].to_string();
+            status["state"] == "recovery"
+                && problems.contains("the index: I/O error: No space left")
+                && problems.contains("it goes on by itself")
+        },
+    );
+    assert!(pair.b.is_running());
+    std::fs::remove_file(ballast).unwrap();
+    pair.settle();
     assert_eq!(told(&pair.b)["problems"], serde_json::json!([]));
     pair.b.kill();
 }
