@@ -6,7 +6,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::beneath::{self, Identity};
@@ -24,6 +24,9 @@ struct Level {
 }
 
 /// Empties an open folder but for one name directly in it. Gives the first reason why something is left.
+///
+/// A folder that somebody fills faster than it is emptied is moved to another name, directly in `root`: then
+/// whoever fills it by its path cannot any more, and the next try removes it.
 pub fn empty(root: &OwnedFd, keep: &[u8]) -> Result<(), String> {
     let why = |error: Errno| reason(&error.into());
     let identity = Identity::of(&fstat(root).map_err(why)?);
@@ -54,6 +57,9 @@ pub fn empty(root: &OwnedFd, keep: &[u8]) -> Result<(), String> {
                 && error != Errno::NOENT
             {
                 outer.kept = true;
+                if matches!(error, Errno::NOTEMPTY | Errno::EXIST) {
+                    move_aside(root, &folder, &done.name);
+                }
                 first_trouble.get_or_insert_with(|| {
                     format!(
                         "cannot remove folder {}: {}",
@@ -86,6 +92,20 @@ pub fn empty(root: &OwnedFd, keep: &[u8]) -> Result<(), String> {
         }
     }
     first_trouble.map_or(Ok(()), Err)
+}
+
+/// Best effort: where it cannot be moved, it stays for the next try as it is.
+fn move_aside(root: &OwnedFd, folder: &OwnedFd, name: &CString) {
+    for number in 0..1000 {
+        let aside = format!(".removing-{}-{number}", std::process::id());
+        match statat(root, aside.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => {
+                let _ = renameat(folder, name.as_c_str(), root, aside.as_str());
+                return;
+            }
+            _ => continue,
+        }
+    }
 }
 
 /// Removes a file; a folder is given back to be emptied first.

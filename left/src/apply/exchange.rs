@@ -57,7 +57,13 @@ pub(super) fn exchange<D: Disk>(
     };
     let exchanged = exchange_staged(share, index, folder, &staged, job);
     match (exchanged, copy) {
-        (Ok(true), copy) => Ok(Exchanged::Yes(copy)),
+        (Ok(true), copy) => {
+            if staged == STAGED {
+                // Nobody would know any more, after a power cut, what came back there.
+                share.parts().sync()?;
+            }
+            Ok(Exchanged::Yes(copy))
+        }
         (other, copy) => {
             // What keeps its name needs no second one.
             if let Some(copy) = copy {

@@ -8,7 +8,7 @@ use std::io;
 use rustix::io::Errno;
 
 use super::{PartId, STAGED, set_aside};
-use crate::disk::{Disk, Handle, Rename};
+use crate::disk::{Disk, Handle, Rename, Stat};
 use crate::entry::Body;
 use crate::events::Reporter;
 use crate::index::{Change, IndexError, Store, Trashed};
@@ -153,7 +153,8 @@ fn put_back(
 }
 
 /// A file that a link or folder of the peer replaced, when the process ended
-/// before it could be looked at, goes to the top of the share.
+/// before it could be looked at, goes to the top of the share, unless it is the
+/// version that was known.
 fn settle_staged(share: &impl Disk, index: &impl Store) -> io::Result<()> {
     let found = match share.stat_at(share.parts(), STAGED.as_bytes()) {
         Ok(found) => found,
@@ -162,6 +163,9 @@ fn settle_staged(share: &impl Disk, index: &impl Store) -> io::Result<()> {
     };
     if found.is_dir() && share.remove_dir(share.parts(), STAGED.as_bytes()).is_ok() {
         return Ok(());
+    }
+    if is_known_somewhere(share, index, &found)? {
+        return Ok(share.unlink(share.parts(), STAGED.as_bytes())?);
     }
     rescue(
         share,
@@ -172,6 +176,28 @@ fn settle_staged(share: &impl Disk, index: &impl Store) -> io::Result<()> {
         &Body::Dir,
     )
     .map(drop)
+}
+
+/// Whether what lies there is what was known at some path. At which is not noted, as
+/// at most one is ever there, and next to never: all are gone through.
+fn is_known_somewhere(share: &impl Disk, index: &impl Store, found: &Stat) -> io::Result<bool> {
+    const PAGE: usize = 1000;
+    let mut after = None;
+    loop {
+        let page = index
+            .records_after(after.as_ref(), PAGE)
+            .map_err(io::Error::other)?;
+        for (_, record) in &page {
+            let same = record.stamp.is_some_and(|stamp| stamp.ino == found.ino);
+            if same && is_superseded(share, share.parts(), STAGED.as_bytes(), record)? {
+                return Ok(true);
+            }
+        }
+        match page.into_iter().next_back() {
+            Some((path, _)) => after = Some(path),
+            None => return Ok(false),
+        }
+    }
 }
 
 /// Whether what lies under a name in a folder of our own certainly is the version

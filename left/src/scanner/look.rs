@@ -67,7 +67,10 @@ impl<D: Disk, S: Store> Scanner<D, S> {
             // Only the mode of a folder is of interest; what is in it shows itself.
             let same = record.is_some_and(|record| {
                 record.entry.body == Body::Dir
-                    && record.stamp.is_some_and(|stamp| stamp.mode == now.mode)
+                    && record.stamp.is_some_and(|stamp| {
+                        // Another folder under the same name is one that a job must know.
+                        (stamp.mode, stamp.ino) == (now.mode, now.ino)
+                    })
             });
             let seen = (!same).then(|| present(Body::Dir, &stat, now));
             return Look::Folder(seen);

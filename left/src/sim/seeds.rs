@@ -392,4 +392,81 @@ pub(super) mod once {
         ];
         holds(20023, &steps);
     }
+
+    /// B's user removed a folder, and the program made it again for what was to be in it;
+    /// what then was to replace it waited for ever for the one that was known.
+    #[test]
+    fn a_folder_in_the_place_of_another_can_be_replaced() {
+        let steps = [
+            User(B, Mkdir(2), false),
+            Scan(B),
+            Deliver(A, 1),
+            Scan(A),
+            Intrude(A, 8, Symlink(3)),
+            Deliver(B, 4),
+            Apply(A),
+            PowerCut(B, 34, 8718232119131339929),
+            Scan(A),
+            Deliver(B, 4),
+            User(B, Rmdir(2), false),
+            Apply(B),
+            User(A, Rename(2, 0), true),
+            Start(B),
+            Intrude(B, 16, Delete(5)),
+            User(A, Write(2, 6), false),
+        ];
+        holds(20158, &steps);
+    }
+
+    /// B had put a link in the place of a file, and died before it could look at that.
+    #[test]
+    fn what_a_link_replaced_is_not_kept_if_it_was_known() {
+        let steps = [
+            User(A, Write(2, 6), false),
+            Scan(B),
+            Wait(148),
+            Scan(A),
+            Deliver(B, 2),
+            PowerCut(A, 51, 16975797217819692769),
+            Scan(A),
+            Scan(A),
+            Fetch(B, 2),
+            Deliver(A, 2),
+            Apply(B),
+            Deliver(A, 3),
+            Scan(A),
+            Start(A),
+            User(A, Delete(2), true),
+            User(A, Symlink(2), true),
+            Scan(A),
+            Connect,
+            Deliver(B, 1),
+            PowerCut(B, 6, 17640423200015531275),
+            Apply(B),
+        ];
+        holds(20863, &steps);
+    }
+
+    /// As before, but the power went after the record was durable, and before it was
+    /// that the file had gone.
+    #[test]
+    fn what_a_link_replaced_does_not_come_back_after_a_power_cut() {
+        let steps = [
+            User(A, Write(2, 6), false),
+            Scan(B),
+            Wait(148),
+            Scan(A),
+            Deliver(B, 2),
+            Fetch(B, 2),
+            Apply(B),
+            User(A, Delete(2), true),
+            User(A, Symlink(2), true),
+            Scan(A),
+            Deliver(B, 4),
+            Apply(B),
+            PowerCut(B, 6, 17640423200015531275),
+            Scan(B),
+        ];
+        holds(20863, &steps);
+    }
 }

@@ -1,13 +1,17 @@
 //! Real `left` processes on loopback, looked at from the outside.
 
 mod deletes;
+mod destination;
 mod identity;
 mod idle;
+mod kinds;
 mod measure;
 mod modify;
 mod pair;
 mod refusals;
 mod resume;
+mod source;
+mod spelling;
 mod storage;
 mod stress;
 mod sync;

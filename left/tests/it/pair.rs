@@ -91,6 +91,16 @@ impl Pair {
 
     /// Waits until both say that they are in sync and both trees are equal.
     pub fn settle(&self) -> Vec<Item> {
+        self.settle_but(&[])
+    }
+
+    /// As [`Pair::settle`], but for these, which are on one side only.
+    pub fn settle_but(&self, left_out: &[&str]) -> Vec<Item> {
+        let manifest = |share: &Path| {
+            let mut all = manifest(share);
+            all.retain(|item| !left_out.iter().any(|name| item.path == name.as_bytes()));
+            all
+        };
         let mut seen = (Vec::new(), Vec::new());
         self.wait("both trees are equal and both sides idle", || {
             let idle = [&self.a, &self.b]
