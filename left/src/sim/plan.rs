@@ -86,6 +86,10 @@ pub(crate) enum Step {
     Unlisted(At, u64),
     /// One that reads fails.
     Unread(At, u64),
+    /// One that writes fails.
+    Unwritten(At, u64),
+    /// One that makes something durable fails.
+    Unsynced(At, u64),
     /// Somebody takes a snapshot of the disk.
     Snapshot(At),
     /// It is put back, while the process is dead.
@@ -130,9 +134,11 @@ pub(crate) fn plan(rng: &mut Rng, kind: Kind) -> Vec<Step> {
 fn step(rng: &mut Rng, kind: Kind) -> Step {
     let at = *rng.pick(&At::BOTH);
     if kind.faults && rng.chance(1, 12) {
-        return match rng.below(3) {
+        return match rng.below(5) {
             0 => Step::Full(at, rng.below(8192)),
             1 => Step::Unlisted(at, rng.below(6)),
+            2 => Step::Unwritten(at, rng.below(30)),
+            3 => Step::Unsynced(at, rng.below(12)),
             _ => Step::Unread(at, rng.below(12)),
         };
     }
