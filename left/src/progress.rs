@@ -75,8 +75,8 @@ pub fn line(status: &Status) -> String {
     let [receiving, sending] = [&status.receiving, &status.sending];
     if receiving.paths + receiving.bytes + sending.paths + sending.bytes == 0 {
         line.push_str(&format!(
-            "{} paths, {}",
-            grouped(status.paths),
+            "{}, {}",
+            counted(status.paths, "path"),
             size(status.bytes)
         ));
     } else {

@@ -12,6 +12,7 @@ mod refusals;
 mod resume;
 mod source;
 mod spelling;
+mod status;
 mod storage;
 mod stress;
 mod sync;

@@ -59,7 +59,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 /// What `left status --json` says.
-fn told(side: &Side) -> Value {
+pub fn told(side: &Side) -> Value {
     let output = crate::pair::left()
         .args(["status", "--json", "--share"])
         .arg(&side.share)
@@ -102,7 +102,7 @@ fn start_on_small_disk(side: &mut Side, options: &str) -> bool {
 }
 
 /// Starts a side with limits of its own, as `prlimit` names them.
-fn start_with_limit(side: &mut Side, limit: &str) -> bool {
+pub fn start_with_limit(side: &mut Side, limit: &str) -> bool {
     let tried = Command::new("prlimit").arg(limit).arg("true").status();
     if !tried.is_ok_and(|status| status.success()) {
         eprintln!("skipped: prlimit cannot set {limit} here");
