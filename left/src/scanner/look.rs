@@ -105,6 +105,10 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         let began = self.share.thread_time();
         let look = self.read(path, now);
         self.occupied += self.share.thread_time().saturating_sub(began);
+        if stat.links > 1 && record.is_some_and(|known| was_written_in_place(known, &now, &look)) {
+            // Its other names make no event, and nothing says which they are.
+            self.again.everything = true;
+        }
         look
     }
 
@@ -234,6 +238,18 @@ pub(super) enum Look {
     Restless,
     Gone,
     Unknown,
+}
+
+/// Whether the file that was known is there still, with another content.
+fn was_written_in_place(known: &Record, now: &Stamp, look: &Look) -> bool {
+    let Look::Differs(Seen::Present { body, .. }) = look else {
+        return false;
+    };
+    let is_another = match (&known.entry.body, body) {
+        (Body::File { id: had, .. }, Body::File { id, .. }) => had != id,
+        _ => false,
+    };
+    is_another && known.stamp.is_some_and(|stamp| stamp.ino == now.ino)
 }
 
 fn present(body: Body, stat: &Stat, stamp: Stamp) -> Seen {

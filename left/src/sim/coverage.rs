@@ -116,7 +116,11 @@ fn table(often: u64, tries: u64) -> BTreeMap<(&'static str, &'static str), Cells
             };
             let cells = cover(number, (mine.1, theirs.1), often, tries)
                 .unwrap_or_else(|why| panic!("{} here, {} there: {why}", mine.0, theirs.0));
-            done.lock().unwrap().insert((mine.0, theirs.0), cells);
+            let mut done = done.lock().unwrap();
+            done.insert((mine.0, theirs.0), cells);
+            if done.len().is_multiple_of(KINDS.len()) {
+                eprintln!("{} of {} pairs of operations", done.len(), pairs.len());
+            }
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
