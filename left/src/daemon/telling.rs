@@ -12,6 +12,7 @@ use crate::index::{Index, Sums};
 use crate::progress::{Meter, line, seconds_left};
 use crate::share::Share;
 use crate::status::{Moving, State, Status, write_status};
+use crate::trouble::Trouble;
 
 /// The peer is told what is left this often at most, but at once that nothing is.
 const PEER_EVERY: Duration = Duration::from_secs(1);
@@ -61,10 +62,9 @@ impl Telling {
         if let Err(error) = write_status(self.share.state(), &status) {
             // A full disk, most likely; it is written once there is room.
             self.reporter.mark_changed();
-            self.reporter.problem(
-                b"/status",
-                &format!("cannot write the status file: {error}"),
-            );
+            let advice = Trouble::of(&error).advice();
+            let text = format!("cannot write the status file: {error}; {advice}");
+            self.reporter.problem(b"/status", &text);
         } else {
             self.reporter.solved(b"/status");
         }

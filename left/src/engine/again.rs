@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::{Action, Engine, IN_FLIGHT_MAX, News};
+use crate::apply::{How, Job};
 use crate::index::Store;
 use crate::path::RelPath;
 use crate::trouble::Trouble;
@@ -48,10 +49,15 @@ pub(super) struct Slow {
 }
 
 impl<S: Store> Engine<S> {
-    /// The system refused something about a path.
-    pub(super) fn fail(&mut self, path: &RelPath, error: &io::Error) {
+    /// The system refused a job.
+    pub(super) fn fail(&mut self, job: &Job, error: &io::Error) {
+        let path = &job.path;
         let trouble = Trouble::of(error);
-        let text = format!("cannot put {path} in place: {error}; {}", trouble.advice());
+        let advice = trouble.advice();
+        let text = match job.how {
+            How::Remove => format!("cannot remove {path}: {error}; {advice}"),
+            _ => format!("cannot put {path} in place: {error}; {advice}"),
+        };
         self.tell_problem(path.as_bytes(), text);
         let crowd = (self.delayed.len() / DELAYED_STEP) as u32;
         let remembered = self.delay(path, RETRY_MAX * (1 + crowd));

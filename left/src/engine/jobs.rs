@@ -225,7 +225,7 @@ impl<S: Store> Engine<S> {
                         self.tell_problem(job.path.as_bytes(), text);
                         self.delay(&job.path, RETRY_MAX);
                     }
-                    Missed::Disk(error) => self.fail(&job.path, &error),
+                    Missed::Disk(error) => self.fail(&job, &error),
                 }
             }
         }
@@ -340,7 +340,7 @@ impl<S: Store> Engine<S> {
                     self.actions.push(Action::LookAgain);
                     self.delay(&job.path, RETRY_SOON_MAX);
                 }
-                Outcome::Failed(error) => self.fail(&job.path, &error),
+                Outcome::Failed(error) => self.fail(&job, &error),
             }
         }
         index.commit(&changes)?;
