@@ -189,6 +189,11 @@ impl Reporter {
         self.mark_changed();
     }
 
+    /// Whether something stands in the way of `about` already.
+    pub fn has_problem(&self, about: &[u8]) -> bool {
+        lock(&self.problems).has(&escape_bytes(about))
+    }
+
     /// Nothing stands in the way of `about` any more.
     pub fn solved(&self, about: &[u8]) {
         self.solved_by(about, Problems::solve);

@@ -104,6 +104,11 @@ impl Problems {
         self.count() != before
     }
 
+    /// Whether something stands in the way of `about`.
+    pub(crate) fn has(&self, about: &str) -> bool {
+        self.listed.contains_key(about) || self.counted.contains_key(&self.names.hash_one(about))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.listed.is_empty() && self.counted.is_empty()
     }
@@ -176,6 +181,7 @@ mod tests {
         problems.add("/watching", "no", By::Itself);
         problems.add("b", "cannot read b", By::Look(2));
         assert!(!problems.solve_seen("/watching") && !problems.solve_seen("c"));
+        assert!(problems.has("a") && !problems.has("c"));
         assert!(problems.solve_before(2));
         assert!(!problems.solve_before(2));
         let paths: Vec<_> = problems.listed().into_iter().map(|p| p.path).collect();

@@ -286,7 +286,9 @@ fn disk_full_at_the_index_is_told_and_waited_for() {
     assert!(pair.b.is_running());
     std::fs::remove_file(ballast).unwrap();
     pair.settle();
-    assert_eq!(told(&pair.b)["problems"], serde_json::json!([]));
+    pair.wait("the problems are over", || {
+        told(&pair.b)["problems"] == serde_json::json!([])
+    });
     pair.b.kill();
 }
 
@@ -314,7 +316,9 @@ fn disk_full_of_files_is_told_apart_from_no_space() {
         std::fs::remove_file(pair.b.share.join(format!(".left/ballast{n}"))).unwrap();
     }
     pair.settle();
-    assert_eq!(told(&pair.b)["problems"], serde_json::json!([]));
+    pair.wait("the problems are over", || {
+        told(&pair.b)["problems"] == serde_json::json!([])
+    });
     pair.b.kill();
 }
 
@@ -361,5 +365,35 @@ fn out_of_descriptors_is_named_and_everything_arrives_all_the_same() {
             .is_ok_and(|log| log.contains("Too many open files") && log.contains("`ulimit -n`"))
     });
     pair.settle();
-    assert_eq!(told(&pair.b)["problems"], serde_json::json!([]));
+    pair.wait("the problems are over", || {
+        told(&pair.b)["problems"] == serde_json::json!([])
+    });
+}
+
+#[test]
+fn perm_unreadable_file_that_was_offered_is_told_by_its_sender_and_heals() {
+    let mut pair = Pair::new();
+    if !start_as_ordinary_user(&mut pair) {
+        return;
+    }
+    let secret = pair.a.write("secret", b"content");
+    give(&secret);
+    pair.wait("it is on record", || told(&pair.a)["paths"] == 1);
+    // The peer hears of a version that cannot be read by then.
+    set_mode(&secret, 0o000);
+    pair.b.start();
+    let other = pair.a.write("other", b"content");
+    give(&other);
+    pair.wait("the other one arrived", || pair.b.read("other").is_some());
+    pair.wait("the sender names it", || {
+        problem(&pair.a, "secret").contains("cannot read secret")
+    });
+    set_mode(&secret, 0o644);
+    pair.settle();
+    pair.wait("the problems are over", || {
+        let problems = [&pair.a, &pair.b].map(|side| told(side)["problems"].clone());
+        problems
+            .iter()
+            .all(|problems| *problems == serde_json::json!([]))
+    });
 }
