@@ -11,7 +11,6 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::path::STATE_DIR;
-use crate::status::Status;
 
 /// The name of the socket inside the state folder.
 const SOCKET: &str = "control";
@@ -53,7 +52,12 @@ pub enum Answer {
     /// What can be put back, the latest first.
     Trash(Vec<TrashItem>),
     /// How things are.
-    Status(Box<Status>),
+    Status {
+        /// For a program: [`crate::status::Status`].
+        json: String,
+        /// For a person.
+        text: String,
+    },
 }
 
 /// Something in the trash, for a person or a program.

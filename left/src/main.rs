@@ -16,7 +16,7 @@ use left::path::{STATE_DIR, escape_bytes, shown, unescape_bytes};
 use left::plan::copied_name;
 use left::session::random;
 use left::share::Share;
-use left::status::{STATUS_FILE, Status};
+use left::status::STATUS_FILE;
 use left::version::ReplicaId;
 
 fn main() -> ExitCode {
@@ -73,23 +73,19 @@ fn status(args: &StatusArgs) -> ExitCode {
         }
         return ExitCode::from(4);
     }
-    // The file is of the last time that it could be written.
-    let status = match control::ask(&args.share, &Request::Status) {
-        Ok(Answer::Status(status)) => *status,
-        _ => match read_status(&args.share) {
-            Ok(status) => status,
+    let text = match control::ask(&args.share, &Request::Status) {
+        Ok(Answer::Status { json, .. }) if args.json => json + "\n",
+        Ok(Answer::Status { text, .. }) => text,
+        // Where it cannot be asked, there is the file, of the last time that it could
+        // be written.
+        _ => match std::fs::read_to_string(args.share.join(STATE_DIR).join(STATUS_FILE)) {
+            Ok(text) => text,
             Err(error) => {
                 return complain(&format!("cannot read the status of {shown}: {error}"), 1);
             }
         },
     };
-    if args.json {
-        let mut value = serde_json::json!(status);
-        value["running"] = true.into();
-        say(&format!("{value}\n"));
-    } else {
-        say(&left::status::for_people(&status, &args.share));
-    }
+    say(&text);
     ExitCode::SUCCESS
 }
 
@@ -146,7 +142,7 @@ fn told(answer: Result<Answer, String>, json: bool) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Answer::Refused(text)) => complain(&text, 5),
-        Ok(Answer::Status(_)) => complain("another question was answered", 1),
+        Ok(Answer::Status { .. }) => complain("another question was answered", 1),
         Ok(Answer::Trash(items)) if json => {
             say(&format!("{}\n", serde_json::json!(items)));
             ExitCode::SUCCESS
@@ -223,11 +219,6 @@ fn find_copies(
         above.truncate(inside);
     }
     Ok(())
-}
-
-fn read_status(share: &Path) -> std::io::Result<Status> {
-    let text = std::fs::read(share.join(STATE_DIR).join(STATUS_FILE))?;
-    Ok(serde_json::from_slice(&text)?)
 }
 
 /// A closed stdout is no reason to panic.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Problems kept with their words; a folder of a million unreadable files must
 /// not fill the memory.
@@ -14,7 +14,7 @@ const LISTED_MAX: usize = 200;
 const COUNTED_MAX: usize = 100_000;
 
 /// Something that stands in the way, as the status tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// Of which path; none if it is of no path in particular.
     pub path: Option<String>,

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, openat, renameat};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::engine::Held;
 use crate::path::shown;
@@ -16,8 +16,7 @@ use crate::progress::{counted, grouped, moving, size};
 pub const STATUS_FILE: &str = "status.json";
 
 /// The eight states a user sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Opening the share and the index.
     Initialization,
@@ -110,7 +109,7 @@ impl Activity {
 }
 
 /// What is on its way in one direction.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Moving {
     /// Paths that are still to be acted on.
     pub paths: u64,
@@ -124,8 +123,10 @@ pub struct Moving {
 }
 
 /// The content of `status.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Status {
+    /// Always true: whoever finds no daemon on the share says that it is false.
+    pub running: bool,
     /// The state's word.
     pub state: String,
     /// The daemon's process.

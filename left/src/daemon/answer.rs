@@ -10,6 +10,7 @@ use crate::events::Reporter;
 use crate::index::{Index, Store};
 use crate::path::RelPath;
 use crate::share::Share;
+use crate::status::for_people;
 use crate::trash;
 use crate::watcher::Watcher;
 
@@ -32,7 +33,19 @@ impl Answering {
     pub(super) fn answer(&self, request: Request) -> Answer {
         match request {
             Request::Confirm { set } => self.confirm(set),
-            Request::Status => Answer::Status(Box::new(self.reporter.status())),
+            Request::Status => {
+                let status = self.reporter.status();
+                // Whoever asks may be in another folder.
+                let share = std::path::absolute(self.share.path());
+                let share = share.unwrap_or_else(|_| self.share.path().to_owned());
+                match serde_json::to_string(&status) {
+                    Ok(json) => Answer::Status {
+                        json,
+                        text: for_people(&status, &share),
+                    },
+                    Err(error) => Answer::Refused(error.to_string()),
+                }
+            }
             other => {
                 let answer = answer_from_disk(&self.share, &*self.index, other);
                 self.watcher.ask();

@@ -88,6 +88,7 @@ impl Telling {
         let sending = moving(paths, bytes, sent);
         let (problems, problem_count) = self.reporter.problems();
         Status {
+            running: true,
             state: state.name().to_owned(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

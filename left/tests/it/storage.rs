@@ -256,7 +256,9 @@ fn disk_full_names_what_does_not_fit_and_takes_what_does() {
         pair.b.read("large").unwrap(),
         noise("large", 7 * 1024 * 1024)
     );
-    assert_eq!(told(&pair.b)["problems"], serde_json::json!([]));
+    pair.wait("the problems are over", || {
+        told(&pair.b)["problems"] == serde_json::json!([])
+    });
     pair.b.kill();
 }
 
@@ -345,7 +347,9 @@ fn disk_quota_a_file_above_the_limit_is_named_and_does_not_end_the_daemon() {
     assert!(raised.unwrap().success());
     pair.settle();
     assert_eq!(pair.b.read("large").unwrap(), noise("large", 8_000_000));
-    assert_eq!(told(&pair.b)["problems"], serde_json::json!([]));
+    pair.wait("the problems are over", || {
+        told(&pair.b)["problems"] == serde_json::json!([])
+    });
 }
 
 #[test]
