@@ -73,6 +73,8 @@ pub enum ShareError {
 
 /// The open share.
 pub struct Share {
+    /// See [`crate::disk::Disk::folds_case`].
+    pub(crate) folds_case: bool,
     path: PathBuf,
     root: OwnedFd,
     state: OwnedFd,
@@ -126,8 +128,12 @@ impl Share {
                 return Err(in_state(Errno::XDEV));
             }
         }
+        // Its name in capitals is another name, or the same.
+        let folds_case = statat(&root, STATE_DIR.to_uppercase(), AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|found| Ok(found.st_ino) == state.stat().map(|stat| stat.ino));
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         Ok(Self {
+            folds_case,
             path,
             root,
             state,

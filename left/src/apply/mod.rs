@@ -296,6 +296,9 @@ fn perform<D: Disk>(
     if job.how == How::SetMetadata {
         return set_metadata(share, job);
     }
+    if share.folds_case() && !is_spelled(share, &job.path)? {
+        return Err(spelled_otherwise());
+    }
     let folder = match folders.entry(job.path.parent()) {
         Occupied(known) => known.into_mut(),
         Vacant(new) if job.how == How::Remove => match share.open_parent(&job.path) {
@@ -413,6 +416,37 @@ fn create<D: Disk>(share: &D, folder: &D::Dir, job: &Job) -> io::Result<bool> {
         Err(Errno::EXIST | Errno::LOOP) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Whether the path, and each folder above it, is either not there or spelled like this.
+/// On a file system that folds case what is meant for one would reach the other.
+fn is_spelled<D: Disk>(share: &D, path: &RelPath) -> io::Result<bool> {
+    let mut above = None;
+    for name in path.names() {
+        let folder = match share.open_dir(above.as_ref()) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(true),
+            Err(errno) => return Err(errno.into()),
+        };
+        match share.stat_at(&folder, name) {
+            Ok(_) => {}
+            Err(Errno::NOENT) => return Ok(true),
+            Err(errno) => return Err(errno.into()),
+        }
+        let listed = share.list(&folder)?;
+        if !listed.iter().any(|listed| **listed == *name) {
+            return Ok(false);
+        }
+        above = Some(RelPath::below(above.as_ref(), name).map_err(io::Error::other)?);
+    }
+    Ok(true)
+}
+
+fn spelled_otherwise() -> io::Error {
+    io::Error::other(
+        "this file system takes its name and another one that is there for the same; \
+         rename one of the two, it goes on by itself",
+    )
 }
 
 /// Makes a folder, if there is none. It has its mode from its first moment on, or that

@@ -167,6 +167,8 @@ pub trait Disk {
     fn is_still_there(&self) -> bool;
     /// Whether something is on another file system than the share.
     fn is_foreign(&self, stat: &Stat) -> bool;
+    /// Whether the share's file system takes small and capital letters in names for the same.
+    fn folds_case(&self) -> bool;
 
     /// Opens a folder of the share; `None` is the share itself.
     fn open_dir(&self, path: Option<&RelPath>) -> Result<Self::Dir, Errno>;

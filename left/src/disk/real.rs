@@ -112,6 +112,10 @@ impl Disk for Share {
         Share::is_foreign(self, stat)
     }
 
+    fn folds_case(&self) -> bool {
+        self.folds_case
+    }
+
     fn open_dir(&self, path: Option<&RelPath>) -> Result<OwnedFd, Errno> {
         Share::open_dir(self, path)
     }

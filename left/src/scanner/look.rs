@@ -164,7 +164,10 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         })();
         match read {
             Ok(Some((id, list, stat, began))) => {
-                self.restless.remove(path);
+                // One from the future would have to prove at each look that it rests.
+                if last_change(&listed) <= began {
+                    self.restless.remove(path);
+                }
                 self.reporter.solved_seen(path.as_bytes());
                 if let Some(list) = list {
                     self.lists.keep(id, list);
@@ -196,10 +199,8 @@ impl<D: Disk, S: Store> Scanner<D, S> {
 
     /// Whether nobody seems to be writing the file right now.
     fn rests(&mut self, path: &RelPath, now: &Stamp) -> bool {
-        let changed = now.ctime.max(now.mtime);
-        let changed = UNIX_EPOCH + Duration::new(changed.secs.max(0) as u64, changed.nanos);
         // A time in the future says nothing.
-        let age = self.share.wall().duration_since(changed);
+        let age = self.share.wall().duration_since(last_change(now));
         let is_older_than = |quiet| age.as_ref().is_ok_and(|age| *age >= quiet);
         if self.is_quiet {
             // A stamp as young as the clock's step would not be trusted, and
@@ -271,6 +272,11 @@ fn is_older_than_step(stat: &Stat, began: SystemTime) -> bool {
     };
     let changed = UNIX_EPOCH + Duration::new(ctime.secs.max(0) as u64, ctime.nanos);
     makes(Bug::TrustsYoungStamps) || began.duration_since(changed).is_ok_and(|age| age > step)
+}
+
+fn last_change(stamp: &Stamp) -> SystemTime {
+    let changed = stamp.ctime.max(stamp.mtime);
+    UNIX_EPOCH + Duration::new(changed.secs.max(0) as u64, changed.nanos)
 }
 
 fn is_in_the_future(stamp: &Stamp, now: SystemTime) -> bool {

@@ -26,7 +26,7 @@ fn version(counter: u64) -> VersionVector {
     VersionVector::from_pairs([(ReplicaId(1), counter)])
 }
 
-fn file(bytes: &[u8], counter: u64) -> Entry {
+pub(super) fn file(bytes: &[u8], counter: u64) -> Entry {
     let id = ContentId(*blake3::hash(bytes).as_bytes());
     let mtime = Mtime {
         secs: 1_000,

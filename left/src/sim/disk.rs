@@ -159,6 +159,10 @@ impl Disk for SimDisk {
         stat.dev != 1
     }
 
+    fn folds_case(&self) -> bool {
+        self.machine.lock().fs.config.folds_case
+    }
+
     fn open_dir(&self, path: Option<&RelPath>) -> Result<SimHandle, Errno> {
         self.opened(false, |shared| match path {
             None => shared.open_dir(ROOT),

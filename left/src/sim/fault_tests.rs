@@ -1,10 +1,13 @@
 //! Jobs on a disk that fails at every call in turn.
 
+use std::sync::Arc;
+
 use rustix::io::Errno;
 
 use super::crash_tests::*;
 use super::*;
 use crate::apply::{How, Outcome, apply};
+use crate::entry::{Body, Entry};
 
 /// Lets each call of a kind fail once while a job is performed; then the
 /// process ends, by a kill or with the power, and the next one finds
@@ -98,4 +101,59 @@ fn disk_full_and_disk_quota_at_any_call_lose_nothing() {
             }
         }
     }
+}
+
+/// A file system that takes two names for the same: the second is told of, and nothing of the
+/// first is touched.
+#[test]
+fn name_case_fold_fs_says_so_and_loses_nothing() {
+    let machine = Machine::new(1, Config::default());
+    machine.configure(|config| config.folds_case = true);
+    machine.user().mkdir("d").unwrap();
+    machine.user().write("d/Name", &OLD).unwrap();
+    let disk = Arc::new(machine.start().unwrap());
+    let index = Arc::new(open_index(&disk, FRESH).unwrap());
+    look(&disk, &index);
+    let kinds = [
+        new_file(),
+        Entry {
+            body: Body::Dir,
+            mode: 0o755,
+            ..new_file()
+        },
+        Entry {
+            body: Body::Link {
+                target: b"x".as_slice().into(),
+            },
+            mode: 0,
+            ..new_file()
+        },
+    ];
+    for entry in kinds {
+        let job = job(&index, NAME, entry, How::Install);
+        receive(&disk, &job, &NEW);
+        let outcome = apply(&*disk, &*index, vec![job]).remove(0).1;
+        let Outcome::Failed(why) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(why.to_string().contains("rename one of the two"), "{why}");
+        assert_eq!(look(&disk, &index), [""; 0]);
+        assert_eq!(files(&machine), [("d/Name".to_owned(), OLD.to_vec())]);
+    }
+    // Nor does anything go into a folder that is spelled otherwise.
+    let inside = job(&index, "D/new", new_file(), How::Install);
+    receive(&disk, &inside, &NEW);
+    let outcome = apply(&*disk, &*index, vec![inside]).remove(0).1;
+    assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    assert_eq!(files(&machine).len(), 1);
+    // And when there is room for the name.
+    machine.user().rename("d/Name", "d/other").unwrap();
+    let job = job(&index, NAME, new_file(), How::Install);
+    receive(&disk, &job, &NEW);
+    let outcome = apply(&*disk, &*index, vec![job]).remove(0).1;
+    assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+}
+
+fn new_file() -> Entry {
+    super::crash_tests::file(&NEW, 2)
 }

@@ -25,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) is_root: bool,
     /// Renames can be told not to replace, and to exchange.
     pub(crate) has_rename_flags: bool,
+    /// Small and capital letters are the same in names.
+    pub(crate) folds_case: bool,
     /// What a power cut does to names.
     pub(crate) name_order: NameOrder,
     /// What a power cut does to files.
@@ -42,6 +44,7 @@ impl Default for Config {
             tick: Duration::from_micros(20),
             is_root: false,
             has_rename_flags: true,
+            folds_case: false,
             name_order: NameOrder::Reordered,
             data_loss: DataLoss::Torn,
             lies_about_syncs: false,

@@ -96,6 +96,8 @@ pub(crate) enum Step {
     RollBack(At),
     /// There is room again, and nothing fails any more.
     Room(At),
+    /// The clock of a side is set back by so many seconds.
+    ClockBack(At, u64),
 }
 
 /// What can happen in a run.
@@ -109,6 +111,8 @@ pub(crate) struct Kind {
     pub(crate) faults: bool,
     /// Disks are put back to what they were.
     pub(crate) rollbacks: bool,
+    /// People do more than everything else.
+    pub(crate) busy: bool,
     /// Steps in all.
     pub(crate) steps: usize,
 }
@@ -121,6 +125,7 @@ impl Kind {
             crashes: rng.chance(1, 2),
             faults: rng.chance(1, 4),
             rollbacks: rng.chance(1, 4),
+            busy: false,
             steps: 10 + rng.below(110) as usize,
         }
     }
@@ -142,7 +147,11 @@ fn step(rng: &mut Rng, kind: Kind) -> Step {
             _ => Step::Unread(at, rng.below(12)),
         };
     }
-    match rng.below(100) {
+    let what = match kind.busy && rng.chance(1, 2) {
+        true => 0,
+        false => rng.below(100),
+    };
+    match what {
         0..22 => {
             let at = if kind.two_writers { at } else { At::A };
             Step::User(at, op(rng), rng.chance(1, 2))
@@ -168,6 +177,7 @@ fn step(rng: &mut Rng, kind: Kind) -> Step {
             Step::Intrude(at, rng.below(60), op(rng))
         }
         98..100 if kind.faults => Step::Room(at),
+        98 => Step::ClockBack(at, rng.below(7200)),
         _ => Step::Wait(60),
     }
 }

@@ -188,6 +188,11 @@ impl Run {
                 Ok(())
             }
             Step::RollBack(at) => self.roll_back(at),
+            Step::ClockBack(at, seconds) => {
+                let machine = &self.side(at).machine;
+                machine.set_clock_back(Duration::from_secs(seconds));
+                Ok(())
+            }
             Step::Room(at) => {
                 self.side(at).machine.heal();
                 Ok(())

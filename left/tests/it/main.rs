@@ -1,7 +1,9 @@
 //! Real `left` processes on loopback, looked at from the outside.
 
+mod crashes;
 mod deletes;
 mod destination;
+mod guards;
 mod identity;
 mod idle;
 mod kinds;

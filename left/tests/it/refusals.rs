@@ -38,7 +38,7 @@ fn host_names_are_refused_with_advice() {
 }
 
 #[test]
-fn a_missing_share_is_not_made() {
+fn guard_share_missing_is_refused_and_not_made() {
     let mut pair = Pair::new();
     pair.a.share = pair.dir.path().join("nowhere");
     ends(
@@ -62,7 +62,7 @@ fn events_inside_the_share_are_refused() {
 }
 
 #[test]
-fn a_port_in_use_is_named() {
+fn net_port_taken_is_named() {
     let pair = Pair::new();
     let _holder = TcpListener::bind(pair.a.address).unwrap();
     let port = pair.a.address.port().to_string();
@@ -70,7 +70,7 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
-fn a_second_daemon_on_the_share_is_refused() {
+fn net_two_daemons_the_second_is_refused() {
     let pair = Pair::started();
     ends(
         &pair.a.command().output().unwrap(),
@@ -80,7 +80,7 @@ fn a_second_daemon_on_the_share_is_refused() {
 }
 
 #[test]
-fn sigterm_ends_it_cleanly_and_soon() {
+fn crash_sigterm_ends_it_cleanly_and_soon() {
     let mut pair = Pair::started();
     let (status, took) = pair.a.terminate();
     assert_eq!(status.code(), Some(0));
@@ -217,7 +217,7 @@ fn a_connection_to_itself_is_refused() {
 }
 
 #[test]
-fn a_share_that_is_removed_ends_it_without_a_deletion() {
+fn guard_share_removed_ends_it_without_a_deletion() {
     let mut pair = Pair::started();
     pair.a.write("file", b"content");
     pair.wait("it arrived", || pair.b.share.join("file").exists());

@@ -35,7 +35,7 @@ fn resumed_from(side: &Side, earlier_events: usize) -> u64 {
 }
 
 #[test]
-fn killed_receiver_resumes_from_the_last_verified_block() {
+fn crash_mid_block_a_killed_receiver_resumes_from_the_last_verified_block() {
     let mut pair = Pair::started();
     begin(&pair);
     pair.b.kill();
@@ -56,7 +56,7 @@ fn killed_receiver_resumes_from_the_last_verified_block() {
 }
 
 #[test]
-fn killed_sender_is_resumed_from_the_last_verified_block() {
+fn crash_mid_block_a_killed_sender_is_resumed_from_the_last_verified_block() {
     let mut pair = Pair::started();
     begin(&pair);
     pair.a.kill();

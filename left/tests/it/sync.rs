@@ -101,7 +101,7 @@ fn metadata_alone_sends_no_content() {
 }
 
 #[test]
-fn every_size_around_a_block_is_exact() {
+fn kind_block_edges_are_exact() {
     const BLOCK: usize = 128 * 1024;
     let pair = Pair::started();
     for size in [
@@ -121,7 +121,7 @@ fn every_size_around_a_block_is_exact() {
 }
 
 #[test]
-fn edits_on_both_sides_keep_both() {
+fn both_edit_differently_keeps_both_under_one_rule() {
     let mut pair = Pair::started();
     pair.a.write("notes.txt", b"common");
     pair.wait("it arrived", || pair.b.share.join("notes.txt").exists());

@@ -143,7 +143,15 @@ impl FileSystem {
         if name.len() > NAME_BYTES_MAX {
             return Err(Errno::NAMETOOLONG);
         }
-        Ok(self.get(folder).names.get(name).copied())
+        let name = self.spelled(folder, name);
+        Ok(self.get(folder).names.get(&*name).copied())
+    }
+
+    /// A name as the folder has it.
+    fn spelled(&self, folder: Id, name: &[u8]) -> Name {
+        let mut there = self.get(folder).names.keys();
+        let same = |other: &&Name| self.config.folds_case && other.eq_ignore_ascii_case(name);
+        there.find(same).cloned().unwrap_or_else(|| name.into())
     }
 
     pub(super) fn lookup(&self, folder: Id, name: &[u8]) -> Result<Id, Errno> {
@@ -286,7 +294,7 @@ impl FileSystem {
         let now = self.timestamp();
         let mut logged = Vec::new();
         for (folder, name, id) in effects {
-            let name: Name = name.into();
+            let name = self.spelled(folder, name);
             let names = &mut self.get_mut(folder).names;
             let before = match id {
                 Some(id) => names.insert(name.clone(), id),
