@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::log::Level;
+
 /// Where both sides listen unless told otherwise.
 pub const PORT: u16 = 21000;
 
@@ -145,6 +147,26 @@ pub struct RunArgs {
     /// Append what happens to this file as JSON Lines
     #[arg(long, value_name = "FILE")]
     pub events: Option<PathBuf>,
+    /// What is logged: error, warn, info or debug, and what matters more
+    #[arg(long, value_name = "LEVEL", default_value_t = Level::Info)]
+    pub log_level: Level,
+    /// As --log-level debug
+    #[arg(short, long, conflicts_with = "log_level")]
+    pub verbose: bool,
+    /// As --log-level warn
+    #[arg(short, long, conflicts_with_all = ["log_level", "verbose"])]
+    pub quiet: bool,
+}
+
+impl RunArgs {
+    /// What is logged.
+    pub fn level(&self) -> Level {
+        match (self.verbose, self.quiet) {
+            (true, _) => Level::Debug,
+            (_, true) => Level::Warn,
+            _ => self.log_level,
+        }
+    }
 }
 
 /// What `left status` needs to know.
@@ -217,5 +239,15 @@ mod tests {
         assert!(Cli::try_parse_from(["left"]).is_err());
         assert!(Cli::try_parse_from(["left", "--ip", "::1"]).is_ok());
         assert!(Cli::try_parse_from(["left", "status"]).is_ok());
+        let level = |args: &[&str]| {
+            let all = ["left", "--ip", "::1"].iter().chain(args);
+            Cli::try_parse_from(all).map(|cli| cli.run.level()).ok()
+        };
+        assert_eq!(level(&[]), Some(Level::Info));
+        assert_eq!(level(&["-v"]), Some(Level::Debug));
+        assert_eq!(level(&["--quiet"]), Some(Level::Warn));
+        assert_eq!(level(&["--log-level", "error"]), Some(Level::Error));
+        assert_eq!(level(&["--log-level", "loud"]), None);
+        assert_eq!(level(&["-v", "-q"]), None);
     }
 }

@@ -45,6 +45,8 @@ pub enum Request {
     },
     /// Whoever the share was paired with is to be forgotten.
     ForgetPeer,
+    /// How things are.
+    Status,
 }
 
 /// What is answered.
@@ -57,6 +59,13 @@ pub enum Answer {
     Refused(String),
     /// What can be put back, the latest first.
     Trash(Vec<TrashItem>),
+    /// How things are.
+    Status {
+        /// For a program: [`crate::status::Status`].
+        json: String,
+        /// For a person.
+        text: String,
+    },
 }
 
 /// Something in the trash, for a person or a program.

@@ -1,7 +1,6 @@
 //! What the daemon tells the world: log lines on stderr, JSON Lines for
 //! programs, and the figures behind `left status`.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,13 +10,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::engine::Held;
+use crate::log::{Level, Log};
 use crate::pairing::{Counts, ShareId};
 use crate::path::{RelPath, escape_bytes};
-use crate::status::{Activity, State};
-
-/// Problems kept for the status; a folder of a million unreadable files must
-/// not fill the memory.
-const PROBLEMS_MAX: usize = 200;
+use crate::problems::{By, News, Problem, Problems};
+use crate::status::{Activity, State, Status};
 
 /// Stands for the deletions that are held back; no path can be it.
 const HELD: &[u8] = b"/held";
@@ -27,9 +24,6 @@ pub const REFUSED: &[u8] = b"/peer";
 
 /// Stands for two shares that wait to be joined; no path can be it.
 const JOIN: &[u8] = b"/join";
-
-/// Stands for all problems past the bound; no path can be it.
-const MORE_PROBLEMS: &str = "/";
 
 /// How much of a file has arrived.
 #[derive(Debug, Clone, Copy)]
@@ -50,20 +44,40 @@ type Wake = Box<dyn Fn() + Send + Sync>;
 pub struct Reporter {
     events: Mutex<Option<File>>,
     activity: Mutex<(Activity, Option<State>)>,
-    problems: Mutex<BTreeMap<String, String>>,
+    problems: Mutex<Problems>,
+    /// The number of the look at everything that is under way, or was last.
+    look: AtomicU64,
     held: Mutex<Option<Held>>,
     asked: Mutex<Option<Counts>>,
     changed: AtomicBool,
     wake: OnceLock<Wake>,
-    is_silent: bool,
+    log: Log,
     received_bytes: AtomicU64,
     sent_bytes: AtomicU64,
+    /// Bytes in parts of files that are being received.
+    in_parts_bytes: AtomicU64,
+    to_give: Mutex<ToGive>,
+    status: Mutex<Status>,
+}
+
+/// What the peer still has to take.
+#[derive(Debug, Clone, Copy, Default)]
+struct ToGive {
+    paths: u64,
+    bytes: u64,
+    /// What had been sent in all when it said so.
+    sent_bytes: u64,
 }
 
 impl Reporter {
     /// Reports to stderr and, if given, to a file of events.
     pub fn new(events: Option<File>) -> Self {
-        let reporter = Self::unheard(events, false);
+        Self::logging(events, Log::to_stderr(Level::Info))
+    }
+
+    /// Reports to a log and, if given, to a file of events.
+    pub fn logging(events: Option<File>, log: Log) -> Self {
+        let reporter = Self::unheard(events, log);
         reporter.update(|_| {});
         reporter
     }
@@ -71,36 +85,41 @@ impl Reporter {
     /// Reports to nobody, for simulations.
     #[cfg(test)]
     pub(crate) fn silent() -> Self {
-        Self::unheard(None, true)
+        Self::unheard(None, Log::silent())
     }
 
-    fn unheard(events: Option<File>, is_silent: bool) -> Self {
+    fn unheard(events: Option<File>, log: Log) -> Self {
         Self {
             events: Mutex::new(events),
-            is_silent,
+            log,
             activity: Mutex::default(),
             problems: Mutex::default(),
+            look: AtomicU64::new(0),
             held: Mutex::default(),
             asked: Mutex::default(),
             changed: AtomicBool::new(true),
             wake: OnceLock::new(),
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
+            in_parts_bytes: AtomicU64::new(0),
+            to_give: Mutex::default(),
+            status: Mutex::default(),
         }
     }
 
-    /// One line for a person.
+    /// One line for a person, about what goes on.
     pub fn log(&self, text: &str) {
-        if self.is_silent {
-            return;
-        }
-        // A closed stderr must not end the daemon.
-        let _ = writeln!(
-            std::io::stderr(),
-            "{} {}",
-            utc(SystemTime::now()),
-            one_line(text)
-        );
+        self.log.write(Level::Info, text);
+    }
+
+    /// One line for a person that somebody should look at.
+    pub fn warn(&self, text: &str) {
+        self.log.write(Level::Warn, text);
+    }
+
+    /// Where log lines go.
+    pub fn logged(&self) -> &Log {
+        &self.log
     }
 
     /// Changes what goes on, and tells when the state is another one now.
@@ -137,13 +156,17 @@ impl Reporter {
 
     /// A path now is as the peer has it.
     pub fn complete(&self, path: &RelPath, size: u64) {
+        if self.log.takes(Level::Debug) {
+            let text = format!("{path} is as the peer has it, {size} bytes");
+            self.log.write(Level::Debug, &text);
+        }
         self.emit_about("complete", path, json!({"size": size}));
         self.mark_changed();
     }
 
     /// Both sides changed a path; ours is kept as `copy`.
     pub fn conflict(&self, path: &RelPath, copy: &RelPath) {
-        self.log(&format!(
+        self.warn(&format!(
             "conflict: {path} was changed on both sides; the version of this side is kept as {copy}"
         ));
         self.emit_about("conflict", path, json!({"copy": copy.to_wire()}));
@@ -151,49 +174,76 @@ impl Reporter {
 
     /// Something stands in the way of `about`; told once until it changes.
     pub fn problem(&self, about: &[u8], text: &str) {
+        self.problem_by(By::Itself, about, text);
+    }
+
+    /// As [`Reporter::problem`], of something that a look at the share met: it is
+    /// over when the next look at everything does not meet it.
+    pub fn problem_seen(&self, about: &[u8], text: &str) {
+        let look = self.look.load(Ordering::Relaxed);
+        self.problem_by(By::Look(look), about, text);
+    }
+
+    fn problem_by(&self, by: By, about: &[u8], text: &str) {
         let key = escape_bytes(about);
-        let mut problems = lock(&self.problems);
-        if problems.get(&key).is_some_and(|known| known == text) {
-            return;
-        }
+        let news = lock(&self.problems).add(&key, text, by);
         // Past the bound nobody knows what was told already, and telling it
         // again with every look would fill the disk.
-        let (key, text) = if problems.len() < PROBLEMS_MAX || problems.contains_key(&key) {
-            (key, text)
-        } else if problems.contains_key(MORE_PROBLEMS) {
-            return;
-        } else {
-            (
-                MORE_PROBLEMS.to_owned(),
-                "there are more problems than are told",
-            )
+        let (key, text) = match news {
+            News::Known => return,
+            News::This => (key.as_str(), text),
+            News::More => ("/", "there are more problems than are told one by one"),
         };
-        problems.insert(key.clone(), text.to_owned());
-        drop(problems);
-        self.log(&format!("problem: {text}"));
+        self.warn(&format!("problem: {text}"));
         self.emit(json!({"event": "problem", "path": key, "text": text}));
         self.mark_changed();
     }
 
+    /// Whether something stands in the way of `about` already.
+    pub fn has_problem(&self, about: &[u8]) -> bool {
+        lock(&self.problems).has(&escape_bytes(about))
+    }
+
     /// Nothing stands in the way of `about` any more.
     pub fn solved(&self, about: &[u8]) {
+        self.solved_by(about, Problems::solve);
+    }
+
+    /// A look at the share met nothing in the way of `about`.
+    pub fn solved_seen(&self, about: &[u8]) {
+        self.solved_by(about, Problems::solve_seen);
+    }
+
+    fn solved_by(&self, about: &[u8], solve: impl FnOnce(&mut Problems, &str) -> bool) {
         let mut problems = lock(&self.problems);
         // Nearly always there is none, and then nothing is allocated.
-        if !problems.is_empty() && problems.remove(&escape_bytes(about)).is_some() {
-            // There is room to tell of another one.
-            problems.remove(MORE_PROBLEMS);
+        if !problems.is_empty() && solve(&mut problems, &escape_bytes(about)) {
+            drop(problems);
             self.mark_changed();
         }
     }
 
     /// What stands in the way of `about`.
     pub fn problem_of(&self, about: &[u8]) -> Option<String> {
-        lock(&self.problems).get(&escape_bytes(about)).cloned()
+        lock(&self.problems).text_of(&escape_bytes(about))
     }
 
-    /// The problems that stand.
-    pub fn problems(&self) -> Vec<String> {
-        lock(&self.problems).values().cloned().collect()
+    /// Everything is about to be looked at.
+    pub fn look_begins(&self) {
+        self.look.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Everything was looked at: what was not met again is over.
+    pub fn look_ends(&self) {
+        if lock(&self.problems).solve_before(self.look.load(Ordering::Relaxed)) {
+            self.mark_changed();
+        }
+    }
+
+    /// The problems that stand, as many as are kept, and how many there are.
+    pub fn problems(&self) -> (Vec<Problem>, u64) {
+        let problems = lock(&self.problems);
+        (problems.listed(), problems.count())
     }
 
     /// Deletions of the peer are held back, or are no more.
@@ -273,10 +323,60 @@ impl Reporter {
         self.mark_changed();
     }
 
+    /// How things are; for [`Reporter::status`].
+    pub fn keep_status(&self, status: Status) {
+        *lock(&self.status) = status;
+    }
+
+    /// How things were lately, with the problems there are now: also when the file of
+    /// that could not be written.
+    pub fn status(&self) -> Status {
+        let (problems, problem_count) = self.problems();
+        Status {
+            state: self.activity().state().name().to_owned(),
+            problems,
+            problem_count,
+            ..lock(&self.status).clone()
+        }
+    }
+
+    /// So much more lies in the parts of files that are being received.
+    pub fn in_parts(&self, bytes: u64) {
+        self.in_parts_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So much does no more: the file is complete, or is not received any more.
+    pub fn out_of_parts(&self, bytes: u64) {
+        self.in_parts_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that have arrived for files that are not in place yet.
+    pub fn arrived_bytes(&self) -> u64 {
+        let in_parts = self.in_parts_bytes.load(Ordering::Relaxed);
+        in_parts.saturating_add(lock(&self.activity).0.landing_bytes)
+    }
+
+    /// The peer still has to take so much.
+    pub fn to_give(&self, paths: u64, bytes: u64) {
+        *lock(&self.to_give) = ToGive {
+            paths,
+            bytes,
+            sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
+        };
+        self.mark_changed();
+    }
+
+    /// Paths and bytes that the peer still has to take, less what was sent since it
+    /// said so.
+    pub fn left_to_give(&self) -> (u64, u64) {
+        let known = *lock(&self.to_give);
+        let since = self.sent_bytes.load(Ordering::Relaxed) - known.sent_bytes;
+        (known.paths, known.bytes.saturating_sub(since))
+    }
+
     /// Bytes of content received and sent since the start.
-    pub fn moved_bytes(&self) -> (u64, u64) {
-        let read = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed);
-        (read(&self.received_bytes), read(&self.sent_bytes))
+    pub fn moved_bytes(&self) -> [u64; 2] {
+        [&self.received_bytes, &self.sent_bytes].map(|bytes| bytes.load(Ordering::Relaxed))
     }
 
     /// Has `wake` called by whoever changes the status first after
@@ -319,7 +419,7 @@ impl Reporter {
             // A full disk must not end the daemon; the log says it once.
             *events = None;
             drop(events);
-            self.log(&format!(
+            self.warn(&format!(
                 "cannot write events: {error}; no further events are written"
             ));
         }
@@ -332,58 +432,22 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// A log line stays one line whatever is in it.
-fn one_line(text: &str) -> String {
-    crate::path::shown(text.as_bytes())
-}
-
-/// A time as `2026-01-31T23:59:59.123Z`.
-pub fn utc(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, secs) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Counted from 1 March of year 0, so that the leap day is a year's last.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (secs / 3600, secs / 60 % 60, secs % 60);
-    let millis = since.subsec_millis();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn times_are_calendar_dates() {
-        let at = |secs| utc(UNIX_EPOCH + Duration::from_secs(secs));
-        assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(at(951_782_399), "2000-02-28T23:59:59.000Z");
-        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000Z");
-        assert_eq!(at(1_798_761_599), "2026-12-31T23:59:59.000Z");
-    }
 
     #[test]
     fn a_problem_is_told_once_and_can_be_solved() {
         let dir = tempfile::tempdir().unwrap();
         let name = dir.path().join("events");
-        let reporter = Reporter::new(Some(File::create(&name).unwrap()));
+        let reporter = Reporter::logging(Some(File::create(&name).unwrap()), Log::silent());
         reporter.problem(b"x", "cannot read x");
         reporter.problem(b"x", "cannot read x");
-        assert_eq!(reporter.problems(), ["cannot read x"]);
+        let problems = reporter.problems().0;
+        assert_eq!(problems[0].path.as_deref(), Some("x"));
+        assert_eq!(problems[0].text, "cannot read x");
         reporter.solved(b"x");
-        assert!(reporter.problems().is_empty());
+        assert_eq!(reporter.problems(), (Vec::new(), 0));
         let events = std::fs::read_to_string(name).unwrap();
         assert_eq!(
             events
@@ -417,24 +481,5 @@ mod tests {
         // The state stays the same, and the status does not.
         reporter.update(|activity| activity.watching = true);
         assert_eq!(woken(), 2);
-    }
-
-    #[test]
-    fn more_problems_than_can_be_remembered_do_not_flood_the_log() {
-        let dir = tempfile::tempdir().unwrap();
-        let name = dir.path().join("events");
-        let reporter = Reporter::new(Some(File::create(&name).unwrap()));
-        for _look in 0..3 {
-            for n in 0..PROBLEMS_MAX + 50 {
-                reporter.problem(format!("f{n}").as_bytes(), "cannot read it");
-            }
-        }
-        let events = std::fs::read_to_string(name).unwrap();
-        let told = events
-            .lines()
-            .filter(|line| line.contains("\"problem\""))
-            .count();
-        assert_eq!(told, PROBLEMS_MAX + 1);
-        assert_eq!(reporter.problems().len(), PROBLEMS_MAX + 1);
     }
 }

@@ -7,7 +7,7 @@
 //! both sides' knowledge ([`plan`], [`merge`]); what travels ([`wire`]) and how content does
 //! ([`transfer`], [`part`]); what changes the share ([`apply`]); who decides
 //! when ([`engine`]), with whom ([`session`]), and who runs it all
-//! ([`daemon`]); what the world is told ([`status`], [`events`]).
+//! ([`daemon`]); what the world is told ([`status`], [`progress`], [`problems`], [`log`], [`events`]).
 //!
 //! What never happens: a path holds half a content; the absence of an entry is
 //! taken for a deletion; a file of the user is removed without a newer version
@@ -37,6 +37,7 @@ pub mod version;
 
 pub mod disk;
 pub mod share;
+pub mod trouble;
 
 pub mod index;
 pub mod merge;
@@ -56,6 +57,9 @@ pub mod engine;
 pub mod session;
 
 pub mod events;
+pub mod log;
+pub mod problems;
+pub mod progress;
 pub mod status;
 
 mod planted;

@@ -10,14 +10,13 @@ use clap::Parser;
 use left::cli::{Cli, Command, ConfirmArgs, RestoreArgs, StatusArgs};
 use left::control::{self, Answer, Request};
 use left::daemon::{Ended, INDEX_FILE, Settings, answer_from_disk, begin_again, run};
-use left::events::utc;
-use left::ignore::RULES_FILE;
 use left::index::Index;
+use left::log::utc;
 use left::path::{STATE_DIR, escape_bytes, shown, unescape_bytes};
 use left::plan::copied_name;
 use left::session::random;
 use left::share::Share;
-use left::status::{STATUS_FILE, Status};
+use left::status::STATUS_FILE;
 use left::version::ReplicaId;
 
 /// A heap that all threads share: what one gave back another one takes. With a
@@ -59,6 +58,7 @@ fn daemon(cli: &Cli) -> ExitCode {
         listen: cli.run.listen,
         share: cli.run.share.clone(),
         events: cli.run.events.clone(),
+        log_level: cli.run.level(),
     };
     match run(&settings) {
         Ok(Ended::Told) => ExitCode::SUCCESS,
@@ -84,59 +84,19 @@ fn status(args: &StatusArgs) -> ExitCode {
         }
         return ExitCode::from(4);
     }
-    let status = match read_status(&args.share) {
-        Ok(status) => status,
-        Err(error) => return complain(&format!("cannot read the status of {shown}: {error}"), 1),
+    let text = match control::ask(&args.share, &Request::Status) {
+        Ok(Answer::Status { json, .. }) if args.json => json + "\n",
+        Ok(Answer::Status { text, .. }) => text,
+        // Where it cannot be asked, there is the file, of the last time that it could
+        // be written.
+        _ => match std::fs::read_to_string(args.share.join(STATE_DIR).join(STATUS_FILE)) {
+            Ok(text) => text,
+            Err(error) => {
+                return complain(&format!("cannot read the status of {shown}: {error}"), 1);
+            }
+        },
     };
-    if args.json {
-        let mut value = serde_json::json!(status);
-        value["running"] = true.into();
-        say(&format!("{value}\n"));
-        return ExitCode::SUCCESS;
-    }
-    let Status {
-        state,
-        pid,
-        replica,
-        peer,
-        connected,
-        entries,
-        wanted,
-        ..
-    } = &status;
-    let connection = if *connected {
-        "connected"
-    } else {
-        "not connected"
-    };
-    say(&format!(
-        "state:     {state}\nprocess:   {pid}\nreplica:   {replica}\npeer:      {peer} ({connection}, INSECURE: nothing is encrypted)\n\
-         entries:   {entries}, of the peer's still to be taken {wanted}\n\
-         received:  {} bytes\nsent:      {} bytes\n",
-        status.received_bytes, status.sent_bytes,
-    ));
-    if status.rules > 0 {
-        say(&format!(
-            "ignored:   what {} rules of {RULES_FILE} say\n",
-            status.rules
-        ));
-    }
-    let looked = ["initialization", "scanning", "termination"];
-    if !status.watching && !looked.contains(&state.as_str()) {
-        say("changes:   found by looking at everything in turn, not by watching\n");
-    }
-    if let Some(held) = &status.held {
-        say(&format!(
-            "held back: {} deletions of the peer: left confirm {}\n",
-            held.count, held.set
-        ));
-    }
-    for problem in &status.problems {
-        say(&format!(
-            "problem:   {}\n",
-            left::path::shown(problem.as_bytes())
-        ));
-    }
+    say(&text);
     ExitCode::SUCCESS
 }
 
@@ -193,6 +153,7 @@ fn told(answer: Result<Answer, String>, json: bool) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Answer::Refused(text)) => complain(&text, 5),
+        Ok(Answer::Status { .. }) => complain("another question was answered", 1),
         Ok(Answer::Trash(items)) if json => {
             say(&format!("{}\n", serde_json::json!(items)));
             ExitCode::SUCCESS
@@ -268,11 +229,6 @@ fn find_copies(share: &Path) -> std::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         }
     }
     Ok(found)
-}
-
-fn read_status(share: &Path) -> std::io::Result<Status> {
-    let text = std::fs::read(share.join(STATE_DIR).join(STATUS_FILE))?;
-    Ok(serde_json::from_slice(&text)?)
 }
 
 /// A closed stdout is no reason to panic.

@@ -2,19 +2,23 @@
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, openat, renameat};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::engine::Held;
+use crate::ignore::RULES_FILE;
 use crate::pairing::Counts;
+use crate::path::shown;
+use crate::problems::Problem;
+use crate::progress::{counted, grouped, moving, size};
 
 /// The name of the status file inside the state folder.
 pub const STATUS_FILE: &str = "status.json";
 
 /// The eight states a user sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Opening the share and the index.
     Initialization,
@@ -73,6 +77,8 @@ pub struct Activity {
     /// Changes are told of by the system; otherwise everything is looked at in
     /// turn.
     pub watching: bool,
+    /// Bytes that have arrived and are being put in place.
+    pub landing_bytes: u64,
     /// The end has begun.
     pub ending: bool,
 }
@@ -104,9 +110,25 @@ impl Activity {
     }
 }
 
+/// What is on its way in one direction.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Moving {
+    /// Paths that are still to be acted on.
+    pub paths: u64,
+    /// Bytes of their content that are still to come, at most: some may turn out
+    /// to be there already, under another name.
+    pub bytes: u64,
+    /// Over the last seconds.
+    pub bytes_per_second: u64,
+    /// How long that will take at this rate; none if nothing moves.
+    pub seconds_left: Option<u64>,
+}
+
 /// The content of `status.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Status {
+    /// Always true: whoever finds no daemon on the share says that it is false.
+    pub running: bool,
     /// The state's word.
     pub state: String,
     /// The daemon's process.
@@ -124,10 +146,20 @@ pub struct Status {
     /// Whether changes in the share are told of by the system. If not,
     /// everything is looked at in turn, and a problem says why.
     pub watching: bool,
+    /// Files, folders and links that this side has on record.
+    pub paths: u64,
+    /// Bytes of the files among them.
+    pub bytes: u64,
     /// Entries in the index, tombstones too.
     pub entries: u64,
     /// Entries of the peer that are still to be acted on.
     pub wanted: u64,
+    /// What this side still has to take.
+    pub receiving: Moving,
+    /// What the peer says that it still has to take.
+    pub sending: Moving,
+    /// Conflict copies in the share; `left conflicts` lists them.
+    pub conflicts: u64,
     /// The name of what this side and its peer keep the same, once they are joined.
     pub share: Option<String>,
     /// What two shares have that meet and wait for `left join --yes`, if they do.
@@ -140,8 +172,85 @@ pub struct Status {
     pub received_bytes: u64,
     /// Bytes of content sent since the start.
     pub sent_bytes: u64,
-    /// What stands in the way, a line each.
-    pub problems: Vec<String>,
+    /// What stands in the way, the first of it.
+    pub problems: Vec<Problem>,
+    /// How many problems there are.
+    pub problem_count: u64,
+}
+
+/// The status as lines for a person.
+pub fn for_people(status: &Status, share: &Path) -> String {
+    let mut text = String::new();
+    let mut say = |name: &str, what: &str| {
+        let what = shown(what.as_bytes());
+        let name = format!("{name}:");
+        text.push_str(&format!("{name:<12}{what}\n"));
+    };
+    let connection = match status.connected {
+        true => "connected",
+        false => "not connected",
+    };
+    say("state", &status.state);
+    say("process", &status.pid.to_string());
+    say("replica", &status.replica);
+    let peer = &status.peer;
+    say(
+        "peer",
+        &format!("{peer} ({connection}, INSECURE: nothing is encrypted)"),
+    );
+    let here = format!("{}, {}", counted(status.paths, "path"), size(status.bytes));
+    let is_same = status.state == State::Synchronization.name() && status.wanted == 0;
+    match is_same && status.sending.paths == 0 && status.problem_count == 0 {
+        true => say("in sync", &here),
+        false => say("here", &here),
+    }
+    for (name, way) in [
+        ("receiving", &status.receiving),
+        ("sending", &status.sending),
+    ] {
+        if way.paths + way.bytes > 0 {
+            say(name, &moving(way));
+        }
+    }
+    say("received", &size(status.received_bytes));
+    say("sent", &size(status.sent_bytes));
+    let looked = [State::Initialization, State::Scanning, State::Termination];
+    if !status.watching && !looked.iter().any(|state| state.name() == status.state) {
+        say(
+            "changes",
+            "found by looking at everything in turn, not by watching",
+        );
+    }
+    let share = share.to_string_lossy();
+    if status.conflicts > 0 {
+        let copies = match status.conflicts {
+            1 => "1 conflict copy".to_owned(),
+            many => format!("{} conflict copies", grouped(many)),
+        };
+        say(
+            "conflicts",
+            &format!("{copies}: left conflicts --share {share}"),
+        );
+    }
+    if status.rules > 0 {
+        let rules = counted(status.rules, "rule");
+        say("ignored", &format!("what {rules} of {RULES_FILE} say"));
+    }
+    if let Some(held) = &status.held {
+        let (count, set) = (grouped(held.count), &held.set);
+        say(
+            "held back",
+            &format!("{count} deletions of the peer: left confirm {set} --share {share}"),
+        );
+    }
+    for problem in &status.problems {
+        say("problem", &problem.text);
+    }
+    let more = status.problem_count - (status.problems.len() as u64).min(status.problem_count);
+    if more > 0 {
+        say("problems", &format!("{} more", grouped(more)));
+    }
+    text
 }
 
 /// Replaces the status file in one step.

@@ -191,16 +191,13 @@ fn apply_all<D: Disk>(share: &D, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job
     // Content is durable before it gets a name: a crash never shows an empty
     // or torn file.
     let parts: Vec<&D::File> = ready.iter().filter_map(|(_, part)| part.as_ref()).collect();
-    if let Err(error) = make_durable(share, &parts) {
+    if let Err(errno) = make_durable(share, &parts) {
         // What the kernel could not write it may have dropped; begin again.
         for (job, part) in ready {
             if let (Some(_), Some(id)) = (part, job.part()) {
                 remove_part(share, id);
             }
-            ended.push((
-                job,
-                Outcome::Failed(io::Error::new(error.kind(), error.to_string())),
-            ));
+            ended.push((job, Outcome::Failed(errno.into())));
         }
         return ended;
     }
@@ -244,17 +241,14 @@ fn apply_all<D: Disk>(share: &D, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job
     if placed
         .iter()
         .any(|(_, outcome)| matches!(outcome, Outcome::Removed(Some(_))))
-        && let Err(error) = share.trash().sync()
+        && let Err(errno) = share.trash().sync()
     {
-        let text = error.to_string();
-        return ended
+        let failed = placed
             .into_iter()
-            .chain(
-                (placed.into_iter().map(|(job, _)| job))
-                    .chain(emptied.into_iter().map(|(job, _)| job))
-                    .map(|job| (job, Outcome::Failed(io::Error::other(text.clone())))),
-            )
-            .collect();
+            .map(|(job, _)| job)
+            .chain(emptied.into_iter().map(|(job, _)| job))
+            .map(|job| (job, Outcome::Failed(errno.into())));
+        return ended.into_iter().chain(failed).collect();
     }
     placed.extend(emptied.into_iter().map(&mut place_one));
     let unsynced: Vec<&Option<RelPath>> = folders
@@ -314,12 +308,12 @@ fn open_dressed<D: Disk>(share: &D, job: &Job) -> io::Result<Option<D::File>> {
     Ok(Some(part))
 }
 
-fn make_durable<D: Disk>(share: &D, parts: &[&D::File]) -> io::Result<()> {
+fn make_durable<D: Disk>(share: &D, parts: &[&D::File]) -> Result<(), Errno> {
     if makes(Bug::NamesBeforeSync) {
         return Ok(());
     }
     if parts.len() > SYNC_EACH_MAX && share.sync_all_tells_errors() {
-        return Ok(share.sync_all()?);
+        return share.sync_all();
     }
     for part in parts {
         part.sync()?;

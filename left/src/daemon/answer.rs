@@ -11,6 +11,7 @@ use crate::events::{REFUSED, Reporter};
 use crate::index::{Change, Index, Store};
 use crate::path::RelPath;
 use crate::share::Share;
+use crate::status::for_people;
 use crate::trash;
 use crate::watcher::Watcher;
 
@@ -38,6 +39,19 @@ impl Answering {
                 None => self.of_engine(Word::Join { is_meant }),
             },
             Request::ForgetPeer => self.of_engine(Word::ForgetPeer),
+            Request::Status => {
+                let status = self.reporter.status();
+                // Whoever asks may be in another folder.
+                let share = std::path::absolute(self.share.path());
+                let share = share.unwrap_or_else(|_| self.share.path().to_owned());
+                match serde_json::to_string(&status) {
+                    Ok(json) => Answer::Status {
+                        json,
+                        text: for_people(&status, &share),
+                    },
+                    Err(error) => Answer::Refused(error.to_string()),
+                }
+            }
             other => {
                 let answer = answer_from_disk(&self.share, &*self.index, other);
                 self.watcher.ask();
@@ -63,6 +77,7 @@ impl Answering {
 /// Answers what takes no engine; also where no daemon runs.
 pub fn answer_from_disk(share: &Share, index: &impl Store, request: Request) -> Answer {
     match request {
+        Request::Status => Answer::Refused("no left runs on the share".to_owned()),
         Request::Confirm { .. } => Answer::Refused(
             "no left runs on the share; start it, and deletions that are held back show in \
              `left status`"

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::DaemonError;
+use super::work::Work;
 use crate::apply::Job;
 use crate::engine::{Action, Engine, Event, News};
 use crate::events::Reporter;
@@ -72,7 +73,7 @@ pub(super) struct Hands {
     pub index: Arc<Index>,
     pub reporter: Arc<Reporter>,
     /// The thread that changes the share.
-    pub applier: SyncSender<Box<Job>>,
+    pub applier: SyncSender<Work>,
     /// The thread that copies what is long.
     pub copier: SyncSender<Box<Job>>,
     /// Makes the scanner look again soon.
@@ -195,7 +196,9 @@ fn perform(
         // Their queues are longer than what the engine has on its way; they are only
         // gone at the end of the process.
         Action::Copy(job) => drop(hands.copier.try_send(job)),
-        Action::Apply(job) => drop(hands.applier.try_send(job)),
+        Action::Apply(job) => drop(hands.applier.try_send(Work::Job(job))),
+        // If it has so much to do that this does not fit, it is asked once more.
+        Action::MakeRoom => drop(hands.applier.try_send(Work::MakeRoom)),
         Action::HangUp { session } => {
             waiting.sessions.remove(&session);
         }
@@ -228,6 +231,7 @@ fn tell(reporter: &Reporter, news: News) {
             unfinished,
         } => {
             reporter.peer("peer-down", &format!("{replica:016x}"), why);
+            reporter.to_give(0, 0);
             reporter.update(|activity| {
                 activity.connected = false;
                 activity.interrupted = unfinished || activity.sending;
@@ -242,7 +246,9 @@ fn tell(reporter: &Reporter, news: News) {
             activity.connected = doing.connected;
             activity.exchanged = doing.exchanged;
             activity.receiving = doing.receiving;
+            activity.landing_bytes = doing.landing_bytes;
         }),
+        News::ToGive { paths, bytes } => reporter.to_give(paths, bytes),
         News::Held(held) => reporter.hold(held),
         News::Asked(counts) => reporter.ask_to_join(counts),
         News::Joined(share) => reporter.joined(share),

@@ -6,6 +6,7 @@ mod drive;
 mod error;
 mod looking;
 mod places;
+mod telling;
 mod work;
 
 use std::io::{self, Read, Write};
@@ -18,7 +19,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 pub use again::begin_again;
 use again::{CHANGED, FAILED, expect_panics, wait_for_room};
@@ -29,16 +30,17 @@ use drive::{Hands, drive};
 pub use error::DaemonError;
 use looking::Looking;
 use places::{open_events, refuse_log_inside, share_path};
+use telling::Telling;
 use work::Working;
 
 use crate::events::Reporter;
 use crate::index::Index;
+use crate::log::{Level, Log};
 use crate::part::{any_parts, settle_intents, settle_removing};
 use crate::path::{STATE_DIR, shown};
 use crate::scanner::Scanner;
 use crate::session::{Hub, SessionContext, accept_all, dial_always, random};
 use crate::share::Share;
-use crate::status::{Status, write_status};
 use crate::transfer::blocks::ListCache;
 use crate::transfer::send::SendContext;
 use crate::trash::unix_seconds;
@@ -72,6 +74,8 @@ pub struct Settings {
     pub share: Option<PathBuf>,
     /// Where events go.
     pub events: Option<PathBuf>,
+    /// What is logged.
+    pub log_level: Level,
 }
 
 /// How a daemon ended that was not refused.
@@ -94,12 +98,14 @@ pub fn run(settings: &Settings) -> Result<Ended, DaemonError> {
         .map(|path| open_events(path, &share_path))
         .transpose()?;
     refuse_log_inside(&share_path)?;
-    let reporter = Arc::new(Reporter::new(events));
+    let log = Log::to_stderr(settings.log_level);
+    let reporter = Arc::new(Reporter::logging(events, log));
     let ended = run_reporting(settings, &share_path, &reporter);
     if let Err(error) = &ended {
         reporter.problem(b"", &error.to_string());
     }
     reporter.update(|activity| activity.ending = true);
+    reporter.logged().draw("");
     ended
 }
 
@@ -113,6 +119,8 @@ fn run_reporting(
         address: settings.listen,
         source,
     })?;
+    // A file that may not grow is an error of that file, and does not end this.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let (mut alarm, alarm_end) = UnixStream::pair()?;
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, alarm_end.try_clone()?)?;
@@ -152,6 +160,10 @@ fn run_reporting(
         b"",
         &format!("{error}; it goes on by itself when that is over"),
     );
+    reporter.update(|activity| {
+        activity.ending = false;
+        activity.recovering = true;
+    });
     Ok(match wait_for_room(&share, &mut alarm) {
         true => Ended::ToBeginAgain,
         false => Ended::Told,
@@ -200,7 +212,7 @@ fn run_on(
     settle_removing(&**share, &*index, reporter, unix_seconds(&**share))?;
     reporter.update(|activity| activity.recovering = false);
 
-    let daemon = Daemon::up(
+    let mut daemon = Daemon::up(
         settings,
         share.clone(),
         index,
@@ -222,10 +234,8 @@ fn boot() -> u64 {
 }
 
 struct Daemon {
-    settings: Settings,
-    share: Arc<Share>,
-    index: Arc<Index>,
     reporter: Arc<Reporter>,
+    telling: Telling,
     context: Arc<SessionContext>,
     stop: Arc<AtomicBool>,
     inputs: SyncSender<Input>,
@@ -278,7 +288,6 @@ impl Daemon {
             share: share.clone(),
             index: index.clone(),
             inputs: inputs.clone(),
-            evicted: std::sync::Mutex::new(Instant::now()),
         });
         let (copier, ending) = (applier.clone(), stop.clone());
         workers.push(spawn("copier", move || {
@@ -357,18 +366,16 @@ impl Daemon {
             }
             // Not every file system has sockets; all else works without.
             Err(error) => reporter.problem(
-                b"control",
+                b"/control",
                 &format!(
                     "cannot make {STATE_DIR}/control: {error}; `left confirm`, `left restore`, \
                      `left join` and `left forget-peer` cannot ask this left"
                 ),
             ),
         }
-        let settings = settings.clone();
+        let (of_reporter, of_inputs) = (reporter.clone(), inputs.clone());
         Ok(Self {
-            settings,
-            share,
-            index,
+            telling: Telling::new(share, index, of_reporter, of_inputs, settings.peer),
             reporter,
             context,
             stop,
@@ -381,16 +388,15 @@ impl Daemon {
 
     /// Keeps the status file true until a signal comes or a worker fails, and
     /// sleeps while nothing changes.
-    fn wait(&self, alarm: &mut UnixStream) -> Result<(), DaemonError> {
+    fn wait(&mut self, alarm: &mut UnixStream) -> Result<(), DaemonError> {
         // What changed before now was told to nobody.
         let mut is_changed = true;
         let mut next = Instant::now();
         loop {
             let pause = next.saturating_duration_since(Instant::now());
             if is_changed && pause.is_zero() {
-                is_changed = false;
                 self.reporter.take_changed();
-                self.write_status();
+                is_changed = self.telling.tell();
                 next = Instant::now() + STATUS_EVERY;
                 continue;
             }
@@ -417,46 +423,12 @@ impl Daemon {
         failed.map_or(Ok(()), Err)
     }
 
-    fn write_status(&self) {
-        let activity = self.reporter.activity();
-        let (entries, wanted) = self.index.counts().unwrap_or_default();
-        let (received_bytes, sent_bytes) = self.reporter.moved_bytes();
-        let share = self.index.share_id().unwrap_or_default();
-        let status = Status {
-            state: activity.state().name().to_owned(),
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            replica: self.index.replica().to_string(),
-            peer: self.settings.peer.to_string(),
-            connected: activity.connected,
-            insecure: true,
-            watching: activity.watching,
-            entries,
-            wanted,
-            rules: self.index.rules().map_or(0, |rules| rules.len() as u64),
-            held: self.reporter.held(),
-            share: share.map(|id| id.to_string()),
-            join: self.reporter.asked(),
-            received_bytes,
-            sent_bytes,
-            problems: self.reporter.problems(),
-        };
-        if let Err(error) = write_status(self.share.state(), &status) {
-            // A full disk, most likely; it is written once there is room.
-            self.reporter.mark_changed();
-            self.reporter
-                .problem(b"status", &format!("cannot write the status file: {error}"));
-        } else {
-            self.reporter.solved(b"status");
-        }
-    }
-
-    fn down(self) {
+    fn down(mut self) {
         self.reporter.update(|activity| activity.ending = true);
         self.stop.store(true, Ordering::Relaxed);
         self.context.hub.end_all();
         let _ = self.inputs.try_send(Input::Stop);
-        self.write_status();
+        self.telling.tell();
         let deadline = Instant::now() + GRACE;
         let is_busy = || {
             self.talking.load(Ordering::SeqCst) || !self.workers.iter().all(JoinHandle::is_finished)

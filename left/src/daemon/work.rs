@@ -1,8 +1,7 @@
 //! What the applier does all day, and who copies for it what is long.
 
-use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::Input;
@@ -13,30 +12,54 @@ use crate::index::{Index, Store};
 use crate::path::RelPath;
 use crate::share::Share;
 use crate::trash::{evict, unix_seconds};
+use crate::trouble::told_apart;
 use crate::watcher::Watcher;
 
-/// The trash is looked through at most this often, unless the disk is full.
+/// The trash is looked through at most this often, unless there is no room.
 const EVICT_EVERY: Duration = Duration::from_secs(600);
 
 /// Files put in place together.
 const BATCH_JOBS: usize = 256;
+
+/// What the applier is told.
+pub(super) enum Work {
+    /// Change the share.
+    Job(Box<Job>),
+    /// What lies in the trash goes.
+    MakeRoom,
+}
 
 /// What those who change the share need.
 pub(super) struct Working<D = Share, S = Index> {
     pub share: Arc<D>,
     pub index: Arc<S>,
     pub inputs: SyncSender<Input>,
-    /// When the trash was looked through.
-    pub evicted: Mutex<Instant>,
 }
 
 impl<D: Disk, S: Store> Working<D, S> {
     /// Puts what was received or copied in place. Whoever looks at the share is told
     /// of the paths before and after.
-    pub(super) fn apply_all(&self, jobs: &Receiver<Box<Job>>, watcher: &impl Placing) {
-        while let Ok(first) = jobs.recv() {
-            let rest = jobs.try_iter().take(BATCH_JOBS - 1);
-            let batch: Vec<_> = std::iter::once(first).chain(rest).map(|job| *job).collect();
+    pub(super) fn apply_all(&self, work: &Receiver<Work>, watcher: &impl Placing) {
+        let mut evicted = Instant::now();
+        while let Ok(first) = work.recv() {
+            let mut batch = Vec::new();
+            let mut lacks_room = false;
+            let rest = work.try_iter().take(BATCH_JOBS - 1);
+            for work in std::iter::once(first).chain(rest) {
+                match work {
+                    Work::Job(job) => batch.push(*job),
+                    Work::MakeRoom => lacks_room = true,
+                }
+            }
+            if lacks_room || evicted.elapsed() >= EVICT_EVERY {
+                evicted = Instant::now();
+                // What the index cannot forget now it forgets the next time.
+                let now = unix_seconds(&*self.share);
+                let _ = evict(&*self.share, &*self.index, now, lacks_room);
+            }
+            if batch.is_empty() {
+                continue;
+            }
             // A look at what is in place and not yet on record would read it again.
             let paths: Vec<RelPath> = batch.iter().map(|job: &Job| job.path.clone()).collect();
             watcher.hold(&paths);
@@ -67,24 +90,11 @@ impl<D: Disk, S: Store> Working<D, S> {
         }
     }
 
-    fn tell_applied(&self, applied: Vec<(Job, Outcome)>) -> Result<(), ()> {
-        let is_full = applied.iter().any(|(_, outcome)| {
-            matches!(outcome, Outcome::Failed(error) if error.kind() == io::ErrorKind::StorageFull)
-        });
-        {
-            let mut evicted = self
-                .evicted
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
-            if is_full || evicted.elapsed() >= EVICT_EVERY {
-                *evicted = Instant::now();
-                // What the index cannot forget now it forgets the next time.
-                let _ = evict(
-                    &*self.share,
-                    &*self.index,
-                    unix_seconds(&*self.share),
-                    is_full,
-                );
+    fn tell_applied(&self, mut applied: Vec<(Job, Outcome)>) -> Result<(), ()> {
+        for (_, outcome) in &mut applied {
+            if let Outcome::Failed(error) = outcome {
+                let plain = std::mem::replace(error, std::io::ErrorKind::Other.into());
+                *error = told_apart(&*self.share, plain);
             }
         }
         let applied = Event::Applied(applied);

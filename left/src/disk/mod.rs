@@ -97,6 +97,8 @@ pub struct Space {
     pub total_bytes: u64,
     /// For this user.
     pub free_bytes: u64,
+    /// Files that it can hold; zero where there is no such number.
+    pub total_files: u64,
     /// Files that can still be made.
     pub free_files: u64,
 }

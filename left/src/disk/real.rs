@@ -255,6 +255,7 @@ impl Disk for Share {
         Ok(Space {
             total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
             free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+            total_files: found.f_files,
             free_files: found.f_favail,
         })
     }

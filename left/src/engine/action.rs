@@ -40,6 +40,8 @@ pub enum Action {
     BeginAgain,
     /// Look at the share again soon.
     LookAgain,
+    /// There is no room: what was kept for convenience goes.
+    MakeRoom,
     /// A part is of no use any more.
     RemovePart(PartId),
     /// Nor are those of small files, of which each attempt has its own.
@@ -97,6 +99,13 @@ pub enum News {
         /// Of its content, in bytes.
         size: u64,
     },
+    /// The peer still has to take so much.
+    ToGive {
+        /// Paths to be acted on.
+        paths: u64,
+        /// Bytes to be received, at most.
+        bytes: u64,
+    },
     /// Removals are held back, or are no more.
     Held(Option<Held>),
     /// Much differs between two shares that meet: a person has to say that they are to
@@ -121,4 +130,6 @@ pub struct Doing {
     pub exchanged: bool,
     /// Something is received or put in place.
     pub receiving: bool,
+    /// Bytes that have arrived and are being put in place.
+    pub landing_bytes: u64,
 }

@@ -1,16 +1,13 @@
-//! What cannot be done now: when it is tried again, and what a person is told who can
-//! help.
+//! What stands in the way of a job that only a person can move away, and what is told
+//! of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::again::{RETRY_MAX, RETRY_SOON_MAX};
 use super::{Action, Engine, News};
 use crate::apply::{How, Job};
 use crate::index::{Change, IndexError, Store};
 use crate::path::RelPath;
-
-/// The first and the longest pause before a path is tried again.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// What is in the way and not known is told of when it was tried for about this long.
 const IN_THE_WAY_TOLD: Duration = Duration::from_secs(3);
@@ -24,7 +21,7 @@ impl<S: Store> Engine<S> {
         name: Option<Box<[u8]>>,
     ) -> Result<(), IndexError> {
         self.actions.push(Action::LookAgain);
-        self.delay_longer(&job.path);
+        self.delay(&job.path, RETRY_MAX);
         let path = &job.path;
         let within = name.and_then(|name| RelPath::below(Some(path), &name).ok());
         let rules = self.store.rules();
@@ -56,10 +53,10 @@ impl<S: Store> Engine<S> {
         self.actions.push(Action::LookAgain);
         let known = job.known.as_ref();
         if known.is_some_and(|known| !known.entry.is_deleted()) {
-            self.delay(&job.path);
+            self.delay(&job.path, RETRY_SOON_MAX);
             return;
         }
-        self.delay_longer(&job.path);
+        self.delay(&job.path, RETRY_MAX);
         if self.is_delayed_long(&job.path) {
             let text = format!(
                 "cannot put {} in place, because something of that name is here that is ignored \
@@ -70,50 +67,10 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    pub(super) fn fail(&mut self, path: &RelPath, error: &std::io::Error) {
-        let advice = match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                "; make room, it goes on by itself"
-            }
-            std::io::ErrorKind::PermissionDenied => {
-                "; give this user the permission, it goes on by itself"
-            }
-            _ => "; it is tried again",
-        };
-        let text = format!("cannot put {path} in place: {error}{advice}");
-        self.tell_problem(path.as_bytes(), text);
-        self.delay_longer(path);
-    }
-
-    /// What is changing is tried again soon.
-    fn delay(&mut self, path: &RelPath) {
-        self.delayed.insert(path.clone(), self.now + RETRY_FIRST);
-    }
-
-    /// What fails is tried again later each time.
-    pub(super) fn delay_longer(&mut self, path: &RelPath) {
-        let pause = self.pauses.get(path);
-        let pause = pause.map_or(RETRY_FIRST, |last| (*last * 2).min(RETRY_MAX));
-        self.delayed.insert(path.clone(), self.now + pause);
-        self.pauses.insert(path.clone(), pause);
-    }
-
     /// It is done, or something else is wanted.
     pub(super) fn undelay(&mut self, path: &RelPath) {
-        self.delayed.remove(path);
-        self.pauses.remove(path);
+        self.forget_delay(path);
         self.unblock(path);
-    }
-
-    /// When the next step is due though nothing happens.
-    pub fn wakes_at(&self) -> Option<Instant> {
-        let retries = self.delayed.values().copied();
-        // With nothing on its way it would have begun.
-        let walk = self.wants.wakes_at().filter(|_| {
-            let receives = self.session.as_ref().is_some_and(|known| known.receives);
-            receives && self.scanned && !self.in_flight.is_empty()
-        });
-        retries.chain(walk).min()
     }
 
     /// Whether all that is tried again waits for a person to move something away.
@@ -123,25 +80,10 @@ impl<S: Store> Engine<S> {
             let mut blocked = self.blocked.iter();
             blocked.any(|other| path == other || path.is_below(other))
         };
-        self.delayed.keys().all(is_blocked)
-    }
-
-    pub(super) fn wake_delayed(&mut self) {
-        let now = self.now;
-        let due: Vec<RelPath> = self
-            .delayed
+        self.delayed
             .iter()
-            .filter(|(_, until)| **until <= now)
-            .map(|(path, _)| path.clone())
-            .collect();
-        if due.is_empty() {
-            return;
-        }
-        for path in due {
-            self.delayed.remove(&path);
-        }
-        self.look_at_all_wants();
-        self.look_at_all_removals();
+            .filter(|(_, delay)| delay.waits())
+            .all(|(path, _)| is_blocked(path))
     }
 
     /// Tells that something that is not synchronised is in the way of a path.
@@ -159,7 +101,7 @@ impl<S: Store> Engine<S> {
 
     /// Whether a path was tried for so long that a look would have found why.
     fn is_delayed_long(&self, path: &RelPath) -> bool {
-        let pause = self.pauses.get(path);
-        pause.is_some_and(|pause| *pause >= IN_THE_WAY_TOLD)
+        let delay = self.delayed.get(path);
+        delay.is_some_and(|delay| delay.pause >= IN_THE_WAY_TOLD)
     }
 }

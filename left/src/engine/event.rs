@@ -70,6 +70,13 @@ pub enum Event {
     Copied(Box<Job>),
     /// Jobs were performed, or could not even be copied for.
     Applied(Vec<(Job, Outcome)>),
+    /// So much is still to be taken; the peer may like to know.
+    ToTake {
+        /// Paths to be acted on.
+        paths: u64,
+        /// Bytes to be received, at most.
+        bytes: u64,
+    },
     /// A person said that this set of removals, which is held back, is meant.
     Confirmed {
         /// Who asks, for [`super::Action::Answer`].

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// What was removed this recently counts with what is to be removed now, so
 /// that half of a share that goes little by little is noticed as well.
@@ -23,7 +23,7 @@ const MANY: u64 = 100;
 const SMALL_SHARE: u64 = 10;
 
 /// Removals that are held back.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Held {
     /// Names exactly this set of paths and versions.
     pub set: String,

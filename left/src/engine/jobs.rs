@@ -1,5 +1,6 @@
 //! What is done about the wants, and what comes of it.
 
+use super::again::{RETRY_MAX, RETRY_SOON_MAX};
 use super::listing::doom_if_theirs;
 use super::removals::Inside;
 use super::{Action, Engine, IN_FLIGHT_MAX, News, PAGE_WANTS, Stage};
@@ -19,10 +20,13 @@ impl<S: Store> Engine<S> {
     pub(super) fn dispatch(&mut self) -> Result<(), IndexError> {
         loop {
             self.wants_pass()?;
-            if !std::mem::take(&mut self.revived) {
+            // Where only some may be on their way, a walk goes to its end before the next.
+            let once_more = self.slow.is_some() && self.wants.is_to_begin_again();
+            if std::mem::take(&mut self.revived) {
+                self.look_at_all_wants();
+            } else if !once_more {
                 return Ok(());
             }
-            self.look_at_all_wants();
         }
     }
 
@@ -34,21 +38,24 @@ impl<S: Store> Engine<S> {
         };
         let index = self.store.clone();
         let mut changes = Vec::new();
-        self.wants.begin_again(self.now, self.in_flight.is_empty());
+        if self.slow.is_none() || self.wants.at_end {
+            self.wants.begin_again(self.now, self.in_flight.is_empty());
+        }
         let (mut looked_at, before) = (0, self.in_flight.len());
-        'pages: while !self.wants.at_end && self.in_flight.len() < IN_FLIGHT_MAX {
+        let most = self.in_flight_max();
+        'pages: while !self.wants.at_end && self.in_flight.len() < most {
             let page = index.wants_after(self.wants.cursor.as_ref(), PAGE_WANTS)?;
             if page.is_empty() {
                 self.wants.at_end = true;
                 break;
             }
             for (path, theirs) in page {
-                if self.in_flight.len() >= IN_FLIGHT_MAX {
+                if self.in_flight.len() >= most {
                     break 'pages;
                 }
                 looked_at += 1;
                 self.wants.cursor = Some(path.clone());
-                if self.in_flight.contains_key(&path) || self.delayed.contains_key(&path) {
+                if self.in_flight.contains_key(&path) || self.is_delayed(&path) {
                     continue;
                 }
                 let known = index.get(&path)?;
@@ -131,7 +138,7 @@ impl<S: Store> Engine<S> {
                         self.actions.push(Action::Fetch { session, job });
                     }
                     // Nothing has to be received.
-                    _ => self.hand_to_applier(job),
+                    _ => self.hand_to_applier(job, 0),
                 }
             }
             index.commit(&std::mem::take(&mut changes))?;
@@ -159,7 +166,7 @@ impl<S: Store> Engine<S> {
             if !same {
                 continue;
             }
-            let may_go = !self.guard.holds() && !self.delayed.contains_key(&other);
+            let may_go = !self.guard.holds() && !self.is_delayed(&other);
             if may_go && self.is_to_go(&other, &record.entry)? {
                 // From the trash it need not be copied.
                 return Ok(Here::Soon);
@@ -179,8 +186,13 @@ impl<S: Store> Engine<S> {
         self.last_slot
     }
 
-    pub(super) fn hand_to_applier(&mut self, job: Job) {
-        let stage = Stage::Applying(owned_content(&job));
+    /// Lets the job be done; so much was received for it.
+    pub(super) fn hand_to_applier(&mut self, job: Job, landing_bytes: u64) {
+        self.landing_bytes += landing_bytes;
+        let stage = Stage::Applying {
+            content: owned_content(&job),
+            landing_bytes,
+        };
         self.in_flight.insert(job.path.clone(), stage);
         self.actions.push(Action::Apply(Box::new(job)));
     }
@@ -223,16 +235,16 @@ impl<S: Store> Engine<S> {
                         self.look_at_all_removals();
                     }
                     // A newer version is listed as soon as the peer has seen it.
-                    Missed::Superseded => self.delay_longer(&job.path),
+                    Missed::Superseded => drop(self.delay(&job.path, RETRY_SOON_MAX)),
                     Missed::Unsound => {
                         let text = format!(
                             "what the peer sent for {} is not what it offered; it is tried again",
                             job.path
                         );
                         self.tell_problem(job.path.as_bytes(), text);
-                        self.delay_longer(&job.path);
+                        self.delay(&job.path, RETRY_MAX);
                     }
-                    Missed::Disk(error) => self.fail(&job.path, &error),
+                    Missed::Disk(error) => self.fail(&job, &error),
                 }
             }
         }
@@ -252,16 +264,18 @@ impl<S: Store> Engine<S> {
         }
         let Some(Source::Trash(name, trashed)) = job.source else {
             // Nothing is left to be had from there.
-            return self.take_complete(Job {
+            let job = Job {
                 source: None,
                 ..job
-            });
+            };
+            return self.take_complete(job);
         };
         // Also if nobody wants it any more: from its path it comes back to the trash.
-        self.hand_to_applier(Job {
+        let job = Job {
             source: Some(Source::Moved(name, trashed)),
             ..job
-        });
+        };
+        self.hand_to_applier(job, 0);
         Ok(())
     }
 
@@ -270,7 +284,9 @@ impl<S: Store> Engine<S> {
         // The peer deleted it meanwhile; a version that was only replaced is whole
         // and comes first, so that a busy file does arrive.
         if self.is_wanted(&job.path)? {
-            self.hand_to_applier(job);
+            // Whether received or copied: it need not come any more.
+            let size = job.content().map_or(0, |(_, size)| size);
+            self.hand_to_applier(job, size);
             return Ok(());
         }
         self.actions.extend(job.part().map(Action::RemovePart));
@@ -391,7 +407,7 @@ impl<S: Store> Engine<S> {
                     completed.push((job, copy));
                 }
                 Outcome::Changed => self.take_changed(&job),
-                Outcome::Failed(error) => self.fail(&job.path, &error),
+                Outcome::Failed(error) => self.fail(&job, &error),
             }
             if let Some(path) = dropped {
                 self.undelay(&path);
@@ -399,6 +415,9 @@ impl<S: Store> Engine<S> {
             }
         }
         index.commit(&changes)?;
+        if !completed.is_empty() {
+            self.speed_up();
+        }
         for (job, copy) in completed {
             let path = job.path;
             self.tell(News::Solved(path.clone()));
@@ -437,18 +456,21 @@ impl<S: Store> Engine<S> {
     pub(super) fn finish(&mut self, job: &Job) -> Option<Stage> {
         let stage = self.in_flight.remove(&job.path);
         self.wants.count_job();
+        if let Some(Stage::Applying { landing_bytes, .. }) = &stage {
+            self.landing_bytes -= landing_bytes;
+        }
         if let Some(
-            Stage::Fetching(Some(id)) | Stage::Copying(Some(id)) | Stage::Applying(Some(id)),
+            Stage::Fetching(Some(id))
+            | Stage::Copying(Some(id))
+            | Stage::Applying {
+                content: Some(id), ..
+            },
         ) = &stage
         {
             self.contents.remove(id);
         }
         self.cleaned = false;
         stage
-    }
-
-    pub(super) fn look_at_all_wants(&mut self) {
-        self.wants.ask_again();
     }
 }
 

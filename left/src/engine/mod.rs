@@ -6,6 +6,7 @@
 //! [`Store`], which a commit makes durable before anything follows from it.
 
 mod action;
+mod again;
 mod delays;
 mod event;
 mod guard;
@@ -20,9 +21,10 @@ mod walk;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use action::{Action, Doing, News};
+use again::{Delay, Slow};
 pub use event::Event;
 use guard::Guard;
 pub use guard::Held;
@@ -48,7 +50,11 @@ const PAGE_WANTS: usize = 256;
 enum Stage {
     Fetching(Option<ContentId>),
     Copying(Option<ContentId>),
-    Applying(Option<ContentId>),
+    Applying {
+        content: Option<ContentId>,
+        /// What was received for it.
+        landing_bytes: u64,
+    },
     /// Whether the guard has counted it.
     Removing {
         counts: bool,
@@ -93,10 +99,12 @@ pub struct Engine<S> {
     /// Large contents on their way, which have one part each.
     contents: HashSet<ContentId>,
     last_slot: u32,
-    /// Not tried again before.
-    delayed: HashMap<RelPath, Instant>,
-    /// The last pause of paths that fail again and again.
-    pauses: HashMap<RelPath, Duration>,
+    delayed: HashMap<RelPath, Delay>,
+    /// The time of some of them has come.
+    is_due: bool,
+    slow: Option<Slow>,
+    /// Something failed for lack of room.
+    lacks_room: bool,
     wants: Walk,
     /// Removals from here on were looked at.
     removal_cursor: Option<RelPath>,
@@ -126,6 +134,8 @@ pub struct Engine<S> {
     is_clean: bool,
     /// Paths of which was told that something that is not synchronised is in the way.
     blocked: HashSet<RelPath>,
+    /// What has arrived and is being put in place.
+    landing_bytes: u64,
 }
 
 impl<S: Store> Engine<S> {
@@ -142,7 +152,9 @@ impl<S: Store> Engine<S> {
             contents: HashSet::new(),
             last_slot: 0,
             delayed: HashMap::new(),
-            pauses: HashMap::new(),
+            is_due: false,
+            slow: None,
+            lacks_room: false,
             wants: Walk::new(now),
             removal_cursor: None,
             removals_at_end: false,
@@ -159,6 +171,7 @@ impl<S: Store> Engine<S> {
             differ_max: join::DIFFER_MAX,
             is_clean: false,
             blocked: HashSet::new(),
+            landing_bytes: 0,
         }
     }
 
@@ -186,6 +199,8 @@ impl<S: Store> Engine<S> {
         self.join()?;
         self.dispatch_removals()?;
         self.dispatch()?;
+        self.forget_delays();
+        self.make_room();
         self.list()?;
         self.tell_doing()?;
         Ok(std::mem::take(&mut self.actions))
@@ -252,6 +267,14 @@ impl<S: Store> Engine<S> {
             } => self.take_fetched(session, *job, result),
             Event::Copied(job) => self.take_copied(*job),
             Event::Applied(results) => self.take_applied(results),
+            Event::ToTake { paths, bytes } => {
+                let session = self.session.as_ref().map(|session| session.id);
+                self.actions.extend(session.map(|session| Action::Say {
+                    session,
+                    message: Message::Wanted { paths, bytes },
+                }));
+                Ok(())
+            }
             Event::Confirmed { ask, set } => self.confirm(ask, &set),
             Event::JoinAsked { ask, is_meant } => self.take_word(ask, is_meant),
             Event::Forgotten { ask } => self.forget(ask),
@@ -388,7 +411,7 @@ impl<S: Store> Engine<S> {
                 }
                 false
             }
-            Stage::Copying(_) | Stage::Applying(_) | Stage::Removing { .. } => true,
+            Stage::Copying(_) | Stage::Applying { .. } | Stage::Removing { .. } => true,
         });
         if self.in_flight.is_empty() {
             self.actions.push(Action::RemoveSmallParts);
@@ -427,6 +450,10 @@ impl<S: Store> Engine<S> {
                 self.take_stand(id, stand);
                 Ok(())
             }
+            Message::Wanted { paths, bytes } => {
+                self.tell(News::ToGive { paths, bytes });
+                Ok(())
+            }
             Message::Hello(_) | Message::Ping | Message::Error { .. } => Ok(()),
         }
     }
@@ -461,13 +488,14 @@ impl<S: Store> Engine<S> {
             connected: self.session.is_some(),
             exchanged,
             receiving: busy,
+            landing_bytes: self.landing_bytes,
         };
         if doing != self.told {
             self.told = doing;
             self.tell(News::Doing(doing));
         }
         let at_end = self.wants.is_over() && self.removals_at_end;
-        let idle = exchanged && !busy && at_end && self.delayed.is_empty();
+        let idle = exchanged && !busy && at_end && self.is_none_delayed();
         if idle && !self.cleaned {
             let (_, wants) = self.store.counts()?;
             // What is held back may go without any part.
@@ -480,5 +508,7 @@ impl<S: Store> Engine<S> {
     }
 }
 
+#[cfg(test)]
+mod again_tests;
 #[cfg(test)]
 mod tests;

@@ -107,7 +107,7 @@ impl<S: Store> Engine<S> {
         path: RelPath,
         removal: Removal,
     ) -> Result<(), IndexError> {
-        if self.in_flight.contains_key(&path) || self.delayed.contains_key(&path) {
+        if self.in_flight.contains_key(&path) || self.is_delayed(&path) {
             return Ok(());
         }
         let theirs = removal.entry;

@@ -134,7 +134,7 @@ impl<S: Store> Engine<S> {
         changes.push(Change::Clean);
         store.commit(&changes)?;
         let is_either = |path: &RelPath| rules.ignores(path, true) || rules.ignores(path, false);
-        let tried = self.delayed.keys().chain(self.pauses.keys());
+        let tried = self.delayed.keys();
         let void: Vec<_> = tried.filter(|path| is_either(path)).cloned().collect();
         for path in void {
             self.undelay(&path);

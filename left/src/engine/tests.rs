@@ -10,13 +10,13 @@ use crate::scanner::{Observation, Seen};
 use crate::version::{ReplicaId, VersionVector};
 use crate::wire::message::WireEntry;
 
-struct Place {
-    engine: Engine<Index>,
-    index: Arc<Index>,
+pub(super) struct Place {
+    pub(super) engine: Engine<Index>,
+    pub(super) index: Arc<Index>,
     _dir: tempfile::TempDir,
 }
 
-const HAVE: Have = Have {
+pub(super) const HAVE: Have = Have {
     replica: 0,
     epoch: 0,
     run: 0,
@@ -24,7 +24,7 @@ const HAVE: Have = Have {
     joined: false,
 };
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     let dir = tempfile::tempdir().unwrap();
     let (index, _) = Index::open(&dir.path().join("index"), (ReplicaId(1), 1)).unwrap();
     let index = Arc::new(index);
@@ -35,7 +35,7 @@ fn place() -> Place {
     }
 }
 
-fn file(text: &str, a: u64, b: u64) -> Entry {
+pub(super) fn file(text: &str, a: u64, b: u64) -> Entry {
     let mtime = Mtime { secs: 7, nanos: 0 };
     let body = Body::File {
         id: ContentId(*blake3::hash(text.as_bytes()).as_bytes()),

@@ -75,6 +75,11 @@ impl Walk {
         self.again.then(|| self.due())
     }
 
+    /// It is at its end, and another one was asked for.
+    pub(super) fn is_to_begin_again(&self) -> bool {
+        self.at_end && self.again
+    }
+
     /// Nothing is left to be looked at.
     pub(super) fn is_over(&self) -> bool {
         self.at_end && !self.again

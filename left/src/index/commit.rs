@@ -5,6 +5,7 @@ use std::sync::Arc;
 use redb::{ReadableTable, Table};
 
 use super::error::{During, IndexError, sound};
+use super::figures::Figures;
 use super::identity::RUNS;
 use super::{
     BEGUN, BY_SEQ, CONTENTS, DOOMED, ENTRIES, Heard, INTENTS, Index, META, REMOVALS, REMOVING,
@@ -166,13 +167,7 @@ impl Index {
             let mut trash = txn.open_table(TRASH).during("write")?;
             let mut trash_contents = txn.open_table(TRASH_CONTENTS).during("write")?;
             let mut removing = txn.open_table(REMOVING).during("write")?;
-            let (mut seq, mut live) = {
-                let figure = |key| -> Result<u64, IndexError> {
-                    let value = meta.get(key).during("write")?;
-                    Ok(value.map_or(0, |guard| guard.value()))
-                };
-                (figure("seq")?, figure("live")?)
-            };
+            let mut figures = Figures::read(&meta)?;
             for change in changes {
                 match change {
                     Change::Put { path, entry, stamp } => {
@@ -183,14 +178,15 @@ impl Index {
                         };
                         if let Some(old) = old {
                             unlist(&mut by_seq, &mut doomed, &mut contents, &key, &old)?;
-                            live -= u64::from(!old.entry.is_deleted());
+                            figures.gone(path, &old.entry);
                         }
-                        live += u64::from(!entry.is_deleted());
+                        figures.come(path, entry);
                         if let Some(id) = content(entry) {
                             let key = content_key(id, &key);
                             contents.insert(key.as_slice(), ()).during("write")?;
                         }
-                        seq += 1;
+                        figures.seq += 1;
+                        let seq = figures.seq;
                         let record = Record {
                             seq,
                             stamp: *stamp,
@@ -210,9 +206,9 @@ impl Index {
                         };
                         if let Some(old) = old {
                             unlist(&mut by_seq, &mut doomed, &mut contents, &key, &old)?;
-                            live -= u64::from(!old.entry.is_deleted());
+                            figures.gone(path, &old.entry);
                         }
-                        unwant(&mut wants, &mut wanted, &key)?;
+                        unwant(&mut wants, &mut wanted, &mut figures, &key)?;
                         removals.remove(key.as_slice()).during("write")?;
                         begun.remove(key.as_slice()).during("write")?;
                     }
@@ -234,7 +230,7 @@ impl Index {
                     }
                     Change::Want { path, entry } => {
                         let key = path.key();
-                        unwant(&mut wants, &mut wanted, &key)?;
+                        unwant(&mut wants, &mut wanted, &mut figures, &key)?;
                         removals.remove(key.as_slice()).during("write")?;
                         if entry.is_deleted() {
                             let removal = Removal {
@@ -246,6 +242,7 @@ impl Index {
                                 .insert(key.as_slice(), value.as_slice())
                                 .during("write")?;
                         } else {
+                            figures.want(entry);
                             let value = record::encode_entry(entry);
                             wants
                                 .insert(key.as_slice(), value.as_slice())
@@ -285,10 +282,11 @@ impl Index {
                     }
                     Change::Unwant { path } => {
                         let key = path.key();
-                        unwant(&mut wants, &mut wanted, &key)?;
+                        unwant(&mut wants, &mut wanted, &mut figures, &key)?;
                         removals.remove(key.as_slice()).during("write")?;
                     }
                     Change::ForgetPeer => {
+                        figures.wanted_bytes = 0;
                         wants.retain(|_, _| false).during("write")?;
                         wanted.retain(|_, _| false).during("write")?;
                         begun.retain(|_, _| false).during("write")?;
@@ -373,8 +371,7 @@ impl Index {
                     }
                 }
             }
-            meta.insert("seq", seq).during("write")?;
-            meta.insert("live", live).during("write")?;
+            figures.write(&mut meta)?;
         }
         txn.commit().during("commit")?;
         for change in changes {
@@ -423,12 +420,16 @@ fn unlist(
 fn unwant(
     wants: &mut Bytes<'_>,
     wanted: &mut Table<'_, &'static [u8], ()>,
+    figures: &mut Figures,
     key: &[u8],
 ) -> Result<(), IndexError> {
     let old = match wants.remove(key).during("write")? {
         Some(guard) => Some(sound(record::decode_entry(guard.value()))?),
         None => None,
     };
+    if let Some(old) = &old {
+        figures.unwant(old);
+    }
     if let Some(id) = old.as_ref().and_then(content) {
         let key = content_key(id, key);
         wanted.remove(key.as_slice()).during("write")?;

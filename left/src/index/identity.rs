@@ -161,6 +161,7 @@ pub(super) fn on_open(
             }
         };
         forget_peer(txn)?;
+        meta.insert("wanted-bytes", 0).during("write")?;
         set_heard(&mut meta, Heard::default())?;
         meta.insert("replica", fresh.0.0).during("write")?;
         meta.insert("epoch", fresh.1).during("write")?;

@@ -8,6 +8,7 @@
 mod boot;
 mod commit;
 mod error;
+mod figures;
 mod identity;
 mod migrate;
 mod read;
@@ -23,6 +24,7 @@ pub use commit::Change;
 pub use error::IndexError;
 use error::{During, damaged};
 pub use identity::Renewed;
+pub use read::Sums;
 pub use store::Store;
 pub use trashed::Trashed;
 
@@ -243,6 +245,7 @@ impl Index {
             txn.open_table(TRASH).during("open")?;
             txn.open_table(TRASH_CONTENTS).during("open")?;
             txn.open_table(REMOVING).during("open")?;
+            figures::complete(&txn, &mut meta)?;
         }
         let renewed = identity::on_open(&txn, fresh, place)?;
         let former = identity::former(&txn)?;

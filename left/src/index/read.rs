@@ -5,6 +5,7 @@ use std::ops::Bound;
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::error::{During, sound};
+use super::figures::Figures;
 use super::{
     BEGUN, BY_SEQ, CONTENTS, DOOMED, ENTRIES, Heard, ID_BYTES, INTENTS, Index, IndexError, META,
     REMOVALS, REMOVING, Removal, TRASH, TRASH_CONTENTS, Trashed, WANTED, WANTS, decode_removal,
@@ -14,6 +15,23 @@ use crate::pairing::ShareId;
 use crate::part::PartId;
 use crate::path::RelPath;
 use crate::record::{self, Record};
+
+/// What there is in all, told without walking through it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sums {
+    /// Entries, those of deleted paths too.
+    pub entries: u64,
+    /// Paths that are there.
+    pub live: u64,
+    /// The lengths of all files among them.
+    pub live_bytes: u64,
+    /// Conflict copies among them.
+    pub copies: u64,
+    /// Entries of the peer that are still to be acted on.
+    pub wanted: u64,
+    /// The lengths of all files among these. Some may be here under other names.
+    pub wanted_bytes: u64,
+}
 
 impl Index {
     /// The record of a path.
@@ -193,6 +211,23 @@ impl Index {
         let meta = txn.open_table(META).during("read")?;
         let value = meta.get(key).during("read")?;
         Ok(value.map_or(0, |guard| guard.value()))
+    }
+
+    /// What there is in all.
+    pub fn sums(&self) -> Result<Sums, IndexError> {
+        let txn = self.db.begin_read().during("read")?;
+        let len = |table| -> Result<u64, IndexError> {
+            txn.open_table(table).during("read")?.len().during("read")
+        };
+        let figures = Figures::read(&txn.open_table(META).during("read")?)?;
+        Ok(Sums {
+            entries: len(ENTRIES)?,
+            live: figures.live,
+            live_bytes: figures.live_bytes,
+            copies: figures.copies,
+            wanted: len(WANTS)? + len(REMOVALS)?,
+            wanted_bytes: figures.wanted_bytes,
+        })
     }
 
     /// How many entries and how many wants there are.

@@ -517,6 +517,76 @@ fn who_was_forgotten_left_no_tombstone_no_version_and_no_name() {
 }
 
 #[test]
+fn the_sums_follow_every_change_and_are_added_up_once_where_they_are_missing() {
+    let (dir, index) = opened();
+    let want = |text: &str, entry: Entry| Change::Want {
+        path: path(text),
+        entry,
+    };
+    let sized = |text: &str, len: u64| {
+        let mut sized = file(text, 1);
+        if let Body::File { size, .. } = &mut sized.body {
+            *size = len;
+        }
+        sized
+    };
+    let copy = "b.conflict-0123ab-01234567.txt";
+    let unwant = |text: &str| Change::Unwant { path: path(text) };
+    index
+        .commit(&[
+            put("a", sized("1", 100)),
+            put(copy, sized("2", 10)),
+            put("folder.conflict-nothing", entry(1)),
+            want("a", sized("3", 1000)),
+            want("c", sized("4", 2000)),
+            want("huge", sized("5", u64::MAX)),
+            want("d", gone(9)),
+        ])
+        .unwrap();
+    let sums = Sums {
+        entries: 3,
+        live: 3,
+        live_bytes: 110,
+        copies: 1,
+        wanted: 4,
+        wanted_bytes: 2999,
+    };
+    assert_eq!(index.sums().unwrap(), sums);
+    // Another version is wanted, what nobody can add up no more, and one came.
+    index
+        .commit(&[
+            want("c", sized("6", 50)),
+            unwant("huge"),
+            unwant("nothing"),
+            put("a", sized("3", 1000)),
+            unwant("a"),
+            put(copy, gone(3)),
+        ])
+        .unwrap();
+    let sums = Sums {
+        entries: 3,
+        live: 2,
+        live_bytes: 1000,
+        copies: 0,
+        wanted: 2,
+        wanted_bytes: 50,
+    };
+    assert_eq!(index.sums().unwrap(), sums);
+
+    let txn = index.db.begin_write().unwrap();
+    for key in ["copies", "live-bytes", "wanted-bytes"] {
+        txn.open_table(META).unwrap().remove(key).unwrap();
+    }
+    txn.commit().unwrap();
+    drop(index);
+    let (index, _) = Index::open(&dir.path().join("index"), fresh()).unwrap();
+    assert_eq!(index.sums().unwrap(), sums);
+    index.commit(&[Change::ForgetPeer]).unwrap();
+    let sums = index.sums().unwrap();
+    assert_eq!((sums.wanted, sums.wanted_bytes), (0, 0));
+}
+
+#[test]
 fn after_another_boot_what_changed_last_is_read_again() {
     let (_dir, index) = opened();
     let seen = |secs: i64| Stamp {

@@ -117,9 +117,9 @@ impl<D: Disk, S: Store> Scanner<D, S> {
                 }
             }
             match look {
-                Look::Same => {}
+                Look::Same => self.reporter.solved_seen(path.as_bytes()),
                 Look::Gone => {
-                    self.reporter.solved(path.as_bytes());
+                    self.reporter.solved_seen(path.as_bytes());
                     gone.push((*path, record));
                 }
                 Look::Restless => self.again.restless((*path).clone()),

@@ -14,6 +14,7 @@ use crate::planted::{Bug, makes};
 use crate::record::{Record, Stamp};
 use crate::transfer::blocks::Geometry;
 use crate::transfer::hash::{Hashed, hash_file};
+use crate::trouble::Trouble;
 
 /// A file that changed this recently may still be written.
 const QUIET: Duration = Duration::from_millis(50);
@@ -62,7 +63,7 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         let cached = record.and_then(|record| record.stamp);
         let unchanged = cached.is_some_and(|cached| cached.trusted && cached.same_file(&now));
         if stat.is_dir() && self.share.is_foreign(&stat) {
-            self.reporter.problem(
+            self.reporter.problem_seen(
                 path.as_bytes(),
                 &format!("{path} is a mount point; it is not synchronised"),
             );
@@ -87,14 +88,14 @@ impl<D: Disk, S: Store> Scanner<D, S> {
             return match self.share.read_link(folder, path.name()) {
                 Ok(target) => {
                     let body = Body::Link { target };
-                    self.reporter.solved(path.as_bytes());
+                    self.reporter.solved_seen(path.as_bytes());
                     Look::Differs(present(body, &stat, now))
                 }
                 Err(errno) => self.unknown(path, errno),
             };
         }
         if !stat.is_file() {
-            self.reporter.problem(
+            self.reporter.problem_seen(
                 path.as_bytes(),
                 &format!("{path} is a pipe, socket or device; it is not synchronised"),
             );
@@ -121,9 +122,12 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         let why = std::io::Error::from(errno);
         // Not everything that mends it makes an event.
         self.again.told(path);
-        self.reporter.problem(
+        self.reporter.problem_seen(
             path.as_bytes(),
-            &format!("cannot read {path}: {why}; it is left as it is until it can be read"),
+            &format!(
+                "cannot read {path}: {why}; it is left as it is until it can be read: {}",
+                Trouble::of(&why).advice()
+            ),
         );
         Look::Unknown
     }
@@ -134,7 +138,7 @@ impl<D: Disk, S: Store> Scanner<D, S> {
             return Look::Restless;
         }
         let Some(geometry) = Geometry::of(listed.size) else {
-            self.reporter.problem(
+            self.reporter.problem_seen(
                 path.as_bytes(),
                 &format!("{path} is above 16 TiB; it is not synchronised"),
             );
@@ -170,7 +174,7 @@ impl<D: Disk, S: Store> Scanner<D, S> {
                 if last_change(&listed) <= began {
                     self.restless.remove(path);
                 }
-                self.reporter.solved(path.as_bytes());
+                self.reporter.solved_seen(path.as_bytes());
                 if let Some(list) = list {
                     self.lists.keep(id, list);
                 }

@@ -33,6 +33,7 @@ use crate::planted::{Bug, makes};
 use crate::record::{Record, Stamp};
 use crate::share::Share;
 use crate::transfer::blocks::ListCache;
+use crate::trouble::Trouble;
 
 /// Records read from the index at a time.
 const PAGE_RECORDS: usize = 512;
@@ -209,10 +210,12 @@ impl<D: Disk, S: Store> Scanner<D, S> {
 
     fn scan_all(&mut self, began: Duration, sink: Sink<'_>) -> Result<ScanEnd, IndexError> {
         self.is_quiet = false;
-        if let Some(top) = self.list(None)
-            && self.walk(top, Into::All, sink)?.is_err()
-        {
-            return Ok(ScanEnd::Stopped);
+        self.reporter.look_begins();
+        if let Some(top) = self.list(None) {
+            if self.walk(top, Into::All, sink)?.is_err() {
+                return Ok(ScanEnd::Stopped);
+            }
+            self.reporter.look_ends();
         }
         Ok(self.end(began, sink))
     }
@@ -263,7 +266,7 @@ impl<D: Disk, S: Store> Scanner<D, S> {
             let path = match RelPath::below(level.path.as_ref(), &name) {
                 Ok(path) => path,
                 Err(error) => {
-                    self.reporter.problem(
+                    self.reporter.problem_seen(
                         &name,
                         &format!("cannot synchronise {}: {error}", shown(&name)),
                     );
@@ -449,7 +452,7 @@ impl<D: Disk, S: Store> Scanner<D, S> {
         });
         match listed {
             Ok((folder, names)) => {
-                self.reporter.solved(about);
+                self.reporter.solved_seen(about);
                 Some(Level {
                     path: path.cloned(),
                     folder: Some(folder),
@@ -459,7 +462,7 @@ impl<D: Disk, S: Store> Scanner<D, S> {
             // It vanished since its parent was listed; the next scan tells.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
             Err(Errno::XDEV) => {
-                self.reporter.problem(
+                self.reporter.problem_seen(
                     about,
                     &format!("{} is a mount point; it is not synchronised", shown(about)),
                 );
@@ -478,7 +481,7 @@ impl<D: Disk, S: Store> Scanner<D, S> {
                 }
                 self.again.everything |= path.is_none();
                 path.into_iter().for_each(|path| self.again.told(path));
-                self.reporter.problem(about, &format!("cannot list folder {}: {why}; nothing in it is synchronised until it can be read", shown(about)));
+                self.reporter.problem_seen(about, &format!("cannot list folder {}: {why}; nothing in it is synchronised until it can be read: {}", shown(about), Trouble::of(&why).advice()));
                 None
             }
         }

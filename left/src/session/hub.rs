@@ -46,7 +46,7 @@ impl Hub {
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         if last.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
             *last = Some(Instant::now());
-            reporter.log(text);
+            reporter.warn(text);
         }
     }
 

@@ -335,6 +335,7 @@ impl Disk for SimDisk {
             Ok(Space {
                 total_bytes,
                 free_bytes: total_bytes.saturating_sub(shared.fs.used_bytes()),
+                total_files: 1 << 20,
                 free_files: 1 << 20,
             })
         })

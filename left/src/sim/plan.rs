@@ -115,6 +115,10 @@ pub(crate) enum Step {
     Unlisted(At, u64),
     /// One that reads fails.
     Unread(At, u64),
+    /// One that writes fails.
+    Unwritten(At, u64),
+    /// One that makes something durable fails.
+    Unsynced(At, u64),
     /// Somebody takes a snapshot of the disk.
     Snapshot(At),
     /// It is put back, while the process is dead.
@@ -141,6 +145,7 @@ impl Step {
         match self {
             Step::User(..) | Step::Intrude(..) | Step::RollBack(_) => true,
             Step::Full(..) | Step::Unlisted(..) | Step::Unread(..) | Step::ClockBack(..) => true,
+            Step::Unwritten(..) | Step::Unsynced(..) => true,
             Step::AskAbove(_) | Step::Join(_) | Step::Forget(_) | Step::LoseIndex(_) => true,
             Step::Scan(_) | Step::Deliver(..) | Step::Fetch(..) | Step::Apply(_) => false,
             Step::Kill(..) | Step::PowerCut(..) | Step::Start(_) => false,
@@ -207,9 +212,11 @@ pub(crate) fn plan(rng: &mut Rng, kind: Kind) -> Vec<Step> {
 pub(crate) fn step(rng: &mut Rng, kind: Kind) -> Step {
     let at = *rng.pick(&At::BOTH);
     if kind.faults && rng.chance(1, 12) {
-        return match rng.below(3) {
+        return match rng.below(5) {
             0 => Step::Full(at, rng.below(8192)),
             1 => Step::Unlisted(at, rng.below(6)),
+            2 => Step::Unwritten(at, rng.below(30)),
+            3 => Step::Unsynced(at, rng.below(12)),
             _ => Step::Unread(at, rng.below(12)),
         };
     }

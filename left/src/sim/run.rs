@@ -199,6 +199,14 @@ impl Run {
                 self.side(at).machine.fail(On::Read, calls, Errno::IO);
                 Ok(())
             }
+            Step::Unwritten(at, calls) => {
+                self.side(at).machine.fail(On::Write, calls, Errno::IO);
+                Ok(())
+            }
+            Step::Unsynced(at, calls) => {
+                self.side(at).machine.fail(On::Sync, calls, Errno::IO);
+                Ok(())
+            }
             Step::Snapshot(at) => {
                 let snapshot = self.side(at).machine.fork();
                 snapshot.user().sync();

@@ -19,6 +19,7 @@ use crate::record::Record;
 use crate::scanner::{ScanEnd, Scanner};
 use crate::transfer::blocks::ListCache;
 use crate::transfer::receive::Missed;
+use crate::trash::evict;
 use crate::version::ReplicaId;
 use crate::wire::message::{Have, Message};
 
@@ -112,6 +113,11 @@ impl Process {
                 Action::Tell(News::Held(held)) => self.held = held.map(|held| held.set),
                 Action::Tell(News::Asked(_)) => self.asks = true,
                 Action::Tell(News::Joined(_)) => self.asks = false,
+                Action::Tell(News::Problem { about, text }) => {
+                    self.reporter.problem(&about, &text);
+                }
+                Action::Tell(News::Solved(path)) => self.reporter.solved(path.as_bytes()),
+                Action::MakeRoom => evict(&*self.disk, &*self.index, 0, true)?,
                 Action::BeginAgain => self.is_over = true,
                 Action::LookAgain => self.look_again = true,
                 Action::Say { .. }
@@ -274,6 +280,7 @@ impl Process {
 
     /// What stands in the way, for the report of a failure.
     pub(crate) fn problems(&self) -> Vec<String> {
-        self.reporter.problems()
+        let problems = self.reporter.problems().0.into_iter();
+        problems.map(|problem| problem.text).collect()
     }
 }

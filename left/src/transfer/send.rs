@@ -7,6 +7,8 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use crate::disk::{Content, Handle};
 use crate::entry::{Body, ContentId};
 use crate::events::Reporter;
@@ -16,6 +18,7 @@ use crate::record::Stamp;
 use crate::share::Share;
 use crate::transfer::blocks::{BlockList, Geometry, ListCache, Page, subtree};
 use crate::transfer::hash::{Hashed, hash_file, hash_page};
+use crate::trouble::Trouble;
 use crate::wire::frame::{FrameKind, Header, read_header, write_frame};
 
 /// Versions a receiver may have open at once; it uses half of them.
@@ -37,6 +40,7 @@ pub struct SendContext {
 }
 
 struct Offered {
+    path: RelPath,
     file: File,
     stamp: Stamp,
     id: ContentId,
@@ -137,8 +141,8 @@ fn answer(
                 return broken("the peer asked for a page that cannot be");
             }
             let values = match is_of_pages {
-                true => list(context, version)?.map(|list| list.pages.concat()),
-                false => page(context, version, header.argument)?.map(|page| page.values.concat()),
+                true => list(context, version).map(|list| list.pages.concat()),
+                false => page(context, version, header.argument).map(|page| page.values.concat()),
             };
             match values {
                 Some(values) => write_frame(out, FrameKind::Page, handle, header.argument, &values),
@@ -164,7 +168,7 @@ fn answer(
                 return broken("the peer asked for blocks that cannot be");
             };
             for block in header.argument..last {
-                if !send_block(version, out, buffer, handle, block)? {
+                if !send_block(context, version, out, buffer, handle, block)? {
                     offered.remove(&handle);
                     return refuse(out, handle, Refusal::Stale);
                 }
@@ -174,7 +178,9 @@ fn answer(
             Ok(())
         }
         FrameKind::Close => {
-            offered.remove(&handle);
+            if let Some(version) = offered.remove(&handle) {
+                context.reporter.solved_seen(version.path.as_bytes());
+            }
             Ok(())
         }
         FrameKind::Page | FrameKind::Data | FrameKind::Gone | FrameKind::Stale => {
@@ -204,7 +210,13 @@ fn offer(
     if !current {
         return Err(Refusal::Gone);
     }
-    let file = context.share.open_file(path).map_err(|_| Refusal::Stale)?;
+    let file = context.share.open_file(path).map_err(|errno| {
+        // What is not there any more, the scanner tells of.
+        if !matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) {
+            tell_unread(context, path, &errno.into());
+        }
+        Refusal::Stale
+    })?;
     let now = file.stat().map_err(|_| Refusal::Stale)?.stamp();
     if !record.stamp.is_some_and(|known| known.same_file(&now)) {
         return Err(Refusal::Stale);
@@ -212,6 +224,7 @@ fn offer(
     let geometry = Geometry::of(size).ok_or(Refusal::Gone)?;
     let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
     Ok(Offered {
+        path: path.clone(),
         file,
         stamp: now,
         id,
@@ -220,40 +233,50 @@ fn offer(
     })
 }
 
-/// The block list of a version; `None` when the file is another one by now.
-fn list(context: &SendContext, version: &mut Offered) -> io::Result<Option<Arc<BlockList>>> {
+/// The block list of a version; `None` when the file is another one by now, or
+/// cannot be read.
+fn list(context: &SendContext, version: &mut Offered) -> Option<Arc<BlockList>> {
     if version.list.is_none() {
         let go_on = || is_unchanged(version);
-        match hash_file(&version.file, version.geometry, 2, &go_on)? {
-            Hashed::Whole {
+        match hash_file(&version.file, version.geometry, 2, &go_on) {
+            Ok(Hashed::Whole {
                 id,
                 list: Some(list),
-            } if id == version.id => {
+            }) if id == version.id => {
                 context.lists.keep(id, list.clone());
                 version.list = Some(list);
             }
-            _ => return Ok(None),
+            Ok(_) => {}
+            Err(error) => tell_unread(context, &version.path, &error),
         }
     }
-    Ok(version.list.clone())
+    version.list.clone()
+}
+
+/// A file that cannot be read is no matter for others, and its own peer cannot
+/// know why it does not come.
+fn tell_unread(context: &SendContext, path: &RelPath, error: &io::Error) {
+    // The scanner may have met the same, and says it in its own words.
+    if context.reporter.has_problem(path.as_bytes()) {
+        return;
+    }
+    let advice = Trouble::of(error).advice();
+    let text = format!("cannot read {path} for the peer: {error}; {advice}");
+    context.reporter.problem_seen(path.as_bytes(), &text);
 }
 
 /// The values of the blocks of one page; `None` as in [`list`].
-fn page(
-    context: &SendContext,
-    version: &mut Offered,
-    number: u64,
-) -> io::Result<Option<Arc<Page>>> {
-    let Some(list) = list(context, version)? else {
-        return Ok(None);
-    };
+fn page(context: &SendContext, version: &mut Offered, number: u64) -> Option<Arc<Page>> {
+    let list = list(context, version)?;
     if let Some(page) = &list.kept[number as usize] {
-        return Ok(Some(page.clone()));
+        return Some(page.clone());
     }
     let go_on = || is_unchanged(version);
-    let page = hash_page(&version.file, version.geometry, number, 2, &go_on)?;
+    let page = hash_page(&version.file, version.geometry, number, 2, &go_on)
+        .inspect_err(|error| tell_unread(context, &version.path, error))
+        .ok()?;
     let page = page.filter(|page| subtree(&page.values) == list.pages[number as usize]);
-    Ok(page.map(Arc::new))
+    page.map(Arc::new)
 }
 
 fn is_unchanged(version: &Offered) -> bool {
@@ -263,8 +286,9 @@ fn is_unchanged(version: &Offered) -> bool {
         .is_ok_and(|now| now.stamp().same_but_moved(&version.stamp))
 }
 
-/// Sends one block; `false` when the file is another one by now.
+/// Sends one block; `false` when the file is another one by now, or cannot be read.
 fn send_block(
+    context: &SendContext,
     version: &Offered,
     out: &mut impl Write,
     buffer: &mut Vec<u8>,
@@ -279,9 +303,13 @@ fn send_block(
     let whole = version
         .file
         .read_whole_at(bytes, version.geometry.offset(block));
+    let whole = whole.unwrap_or_else(|errno| {
+        tell_unread(context, &version.path, &errno.into());
+        false
+    });
     // Looked at after reading: what was read before a change is not sent
     // as if it were of the offered version.
-    if !whole.unwrap_or(false) || !is_unchanged(version) {
+    if !whole || !is_unchanged(version) {
         return Ok(false);
     }
     write_frame(out, FrameKind::Data, handle, block, bytes)?;

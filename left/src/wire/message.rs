@@ -107,6 +107,13 @@ pub enum Message {
         /// Where the sender stands.
         stand: Stand,
     },
+    /// The speaker still has to take so much of what was listed.
+    Wanted {
+        /// Paths to be acted on.
+        paths: u64,
+        /// Bytes to be received, at most.
+        bytes: u64,
+    },
     /// The connection cannot go on.
     Error {
         /// Why, for a person.

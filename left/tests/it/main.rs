@@ -19,6 +19,8 @@ mod refusals;
 mod resume;
 mod source;
 mod spelling;
+mod status;
+mod storage;
 mod stress;
 mod sync;
 mod trouble;

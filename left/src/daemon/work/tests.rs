@@ -36,7 +36,6 @@ fn place() -> Place {
             share: disk,
             index,
             inputs,
-            evicted: Mutex::new(Instant::now()),
         },
         told,
     }
@@ -117,7 +116,7 @@ fn a_small_file_arrives_while_a_long_one_is_copied() {
         scope.spawn(move || working.apply_all(&jobs_end, &Nobody));
         copies.send(long).unwrap();
         standing.recv_timeout(PATIENCE).unwrap();
-        jobs.send(small).unwrap();
+        jobs.send(Work::Job(small)).unwrap();
         let Event::Applied(applied) = place.event() else {
             panic!("it was applied")
         };
@@ -127,10 +126,10 @@ fn a_small_file_arrives_while_a_long_one_is_copied() {
         let Event::Copied(copied) = place.event() else {
             panic!("it was copied")
         };
-        jobs.send(Box::new(Job {
+        jobs.send(Work::Job(Box::new(Job {
             source: None,
             ..*copied
-        }))
+        })))
         .unwrap();
         place.event();
         let user = place.machine.user();

@@ -92,6 +92,18 @@ impl Compared {
         differs.map(|path| path.as_str())
     }
 
+    /// Whether a path is ignored on a side.
+    pub(super) fn is_ignored(&self, at: usize, path: &str) -> bool {
+        let item = self.trees[at].get(path);
+        item.is_some_and(|item| ignores(&self.rules, path, item))
+    }
+
+    /// Whether something that is ignored is in the way of anything.
+    pub(super) fn blocks_anything(&self) -> bool {
+        let mut paths = self.trees.iter().flat_map(|tree| tree.iter());
+        paths.any(|(path, item)| !ignores(&self.rules, path, item) && self.is_in_the_way(path))
+    }
+
     /// Whether on one side something that is ignored is where the other has something
     /// that is not, or keeps a folder that the other has deleted.
     pub(super) fn is_in_the_way(&self, path: &str) -> bool {

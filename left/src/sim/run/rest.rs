@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{Checked, Run, Seen, Violation};
 use crate::engine::Event;
+use crate::index::Sums;
+use crate::plan::copied_name;
 use crate::sim::people::files;
 use crate::sim::plan::At;
 use crate::sim::side::Process;
@@ -154,10 +156,29 @@ impl Run {
         if self.one_writer && a.keys().any(|path| path.contains("conflict")) {
             return Err(Violation(format!("a conflict with nobody: {a:?}")));
         }
-        for side in &self.sides {
+        for (at, side) in self.sides.iter().enumerate() {
             let Some(process) = &side.process else {
                 continue;
             };
+            let problems = process.problems();
+            if !problems.is_empty() && !ignored.blocks_anything() {
+                return Err(Violation(format!(
+                    "it is over and still is a problem: {problems:?}"
+                )));
+            }
+            let sums = process.index.sums().map(|sums| {
+                let Sums {
+                    live_bytes,
+                    copies,
+                    wanted_bytes,
+                    ..
+                } = sums;
+                (live_bytes, copies, wanted_bytes)
+            });
+            let is = sums_of(&side.machine, |path| !ignored.is_ignored(at, path));
+            if sums.as_ref().ok().is_some_and(|sums| *sums != is) && !ignored.blocks_anything() {
+                return Err(Violation(format!("the sums are {is:?} and not {sums:?}")));
+            }
             let open = process.open_ends().unwrap_or_default();
             let open: Vec<_> = open
                 .into_iter()
@@ -169,6 +190,21 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// Bytes of all files, conflict copies, and what is still to be taken at the end.
+fn sums_of(machine: &Machine, counts: impl Fn(&str) -> bool) -> (u64, u64, u64) {
+    let mut tree = machine.tree().0;
+    tree.retain(|path, _| counts(path));
+    let sizes = tree.values().map(|item| match item {
+        Item::File { size, .. } => *size,
+        _ => 0,
+    });
+    let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let copies = tree
+        .keys()
+        .filter(|path| copied_name(name(path).as_bytes()).is_some());
+    (sizes.sum(), copies.count() as u64, 0)
 }
 
 /// What must be the same on both sides.

@@ -16,6 +16,7 @@ use crate::events::{Progress, Reporter};
 use crate::part::{end_part, open_part};
 use crate::share::Share;
 use crate::transfer::blocks::Geometry;
+use crate::trouble::told_apart;
 use crate::wire::frame::{FrameKind, write_frame};
 
 /// Versions open at once, for many small files to share the window.
@@ -216,6 +217,7 @@ impl<'a> Decider<'a> {
         let part = match open_part(self.share, part) {
             Ok(part) => part,
             Err(error) => {
+                let error = told_apart(self.share, error);
                 (self.deliver)(job, Err(Missed::Disk(error)));
                 return Ok(());
             }
@@ -282,7 +284,9 @@ impl<'a> Decider<'a> {
         let Some(active) = self.active.get_mut(&handle) else {
             return Ok(());
         };
+        let before = active.done;
         active.take_checked(page, present);
+        self.reporter.in_parts(active.done - before);
         self.tell_if_due(handle);
         self.go_on(handle)
     }
@@ -293,6 +297,7 @@ impl<'a> Decider<'a> {
             return Ok(());
         };
         self.outstanding_bytes -= len;
+        self.reporter.in_parts(len);
         self.tell_if_due(handle);
         self.go_on(handle)
     }
@@ -319,6 +324,7 @@ impl<'a> Decider<'a> {
             return Ok(None);
         };
         self.open_blocks -= open_blocks(active.geometry());
+        self.reporter.out_of_parts(active.done);
         self.order.retain(|other| *other != handle);
         lock(self.targets).remove(&handle);
         self.outstanding_bytes -= active.asked_bytes();
@@ -353,6 +359,13 @@ impl<'a> Decider<'a> {
         let hashing: u64 = self.active.values().map(Active::hashing_bytes).sum();
         let patience = STALL + Duration::from_secs(hashing / HASH_BYTES_PER_SECOND_MIN);
         !self.active.is_empty() && self.last_answer.elapsed() > patience
+    }
+}
+
+impl Drop for Decider<'_> {
+    fn drop(&mut self) {
+        let done = self.active.values().map(|active| active.done);
+        self.reporter.out_of_parts(done.sum());
     }
 }
 
