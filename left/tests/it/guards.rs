@@ -62,6 +62,7 @@ fn guard_state_removed_while_running_halts_and_loses_nothing() {
     assert!(log.contains(".left"), "{log}");
     assert!(has_all(&pair));
     fs::remove_file(pair.b.share.join("file-3")).unwrap();
+    pair.wait("b knows that it is gone", || pair.b.status()["paths"] == 19);
     pair.a.start();
     // What it knew is lost, and with that that B has had the file and deleted it.
     pair.wait("both have all", || {

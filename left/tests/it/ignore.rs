@@ -38,7 +38,11 @@ fn sync(pair: &Pair, text: &str) {
 fn problem(side: &Side, part: &str) -> bool {
     let problems = side.status()["problems"].clone();
     let mut all = problems.as_array().into_iter().flatten();
-    all.any(|text| text.as_str().is_some_and(|text| text.contains(part)))
+    all.any(|problem| {
+        problem["text"]
+            .as_str()
+            .is_some_and(|text| text.contains(part))
+    })
 }
 
 fn trash(side: &Side) -> usize {
