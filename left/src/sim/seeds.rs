@@ -587,6 +587,24 @@ pub(super) mod once {
         holds(51445, &steps);
     }
 
+    /// A power cut left zeros in rules that were just written, which is a problem that stands.
+    #[test]
+    fn crash_power_in_the_rules_is_a_problem_until_they_are_written_again() {
+        let steps = [
+            User(A, Mkdir(0), true),
+            Forget(A),
+            User(A, Rules(8), true),
+            User(A, Write(2, 12), true),
+            LoseIndex(A),
+            Forget(A),
+            PowerCut(A, 14, 4909474543082010813),
+            User(A, Rules(5), false),
+            Wait(48),
+            Scan(A),
+        ];
+        holds(20164, &steps);
+    }
+
     /// What was put in place and not put on record stood in the way of the next attempt,
     /// and was forgotten.
     #[test]
