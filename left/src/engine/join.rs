@@ -163,7 +163,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// Nothing was acted on yet, so all that the peer has is still wanted.
-    fn count(&self) -> Result<Counts, IndexError> {
+    pub(super) fn count(&self) -> Result<Counts, IndexError> {
         let mut counts = Counts::default();
         let mut on_both = 0;
         let mut cursor = None;
@@ -176,10 +176,12 @@ impl<S: Store> Engine<S> {
                     continue;
                 };
                 on_both += 1;
-                let differs = matches!(
-                    plan(Some(&known.entry), theirs),
-                    Decision::Wait | Decision::InstallKeepingOurs(_)
-                );
+                // Other metadata make no copy, whoever has to take the other's.
+                let differs = !known.entry.same_content(theirs)
+                    && matches!(
+                        plan(Some(&known.entry), theirs),
+                        Decision::Wait | Decision::InstallKeepingOurs(_)
+                    );
                 counts.differ +=
                     u64::from(differs && !known.entry.version.has_met(&theirs.version));
             }

@@ -488,3 +488,33 @@ fn the_peer_lists_again_when_less_is_ignored_also_if_it_was_told_otherwise() {
     let actions = place.engine.step(Instant::now(), [up(3, 0)]).unwrap();
     assert!(!hangs_up(&actions, 3), "{actions:?}");
 }
+
+#[test]
+fn meta_first_join_mtimes_are_no_reason_to_ask() {
+    let place = place();
+    let path = RelPath::parse(b"f").unwrap();
+    let by = |replica, secs| {
+        let mtime = Mtime { secs, nanos: 0 };
+        let body = match file("same", 1, 0).body {
+            Body::File { id, size, .. } => Body::File { id, size, mtime },
+            other => other,
+        };
+        let version = VersionVector::from_pairs([(ReplicaId(replica), 1)]);
+        Entry::of(body, 0o644, version)
+    };
+    // Whoever has the higher id: in one of the two cases the peer has to act.
+    for (here, there) in [(1, 2), (2, 1)] {
+        let (mine, theirs) = (by(here, 1), by(there, 2));
+        let put = Change::Put {
+            path: path.clone(),
+            entry: mine,
+            stamp: None,
+        };
+        let want = Change::Want {
+            path: path.clone(),
+            entry: theirs,
+        };
+        place.index.commit(&[put, want]).unwrap();
+        assert_eq!(place.engine.count().unwrap().differ, 0);
+    }
+}

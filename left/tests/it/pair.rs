@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+/// The status file is written so much later than what it tells of, at most.
+const STATUS_LAG: Duration = Duration::from_millis(300);
+
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -102,12 +105,17 @@ impl Pair {
             all
         };
         let mut seen = (Vec::new(), Vec::new());
+        let mut since = None;
         self.wait("both trees are equal and both sides idle", || {
             let idle = [&self.a, &self.b]
                 .iter()
                 .all(|side| side.status()["state"] == "synchronization");
             seen = (manifest(&self.a.share), manifest(&self.b.share));
-            idle && seen.0 == seen.1
+            if !idle || seen.0 != seen.1 {
+                since = None;
+                return false;
+            }
+            since.get_or_insert_with(Instant::now).elapsed() > STATUS_LAG
         });
         seen.0
     }
