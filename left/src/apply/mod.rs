@@ -281,10 +281,11 @@ fn apply_all<D: Disk>(share: &D, index: &impl Store, jobs: Vec<Job>) -> Vec<(Job
     ended
 }
 
-/// Whether what is there, or what is to be there, is ignored.
+/// Whether what is there, or what is to be there, is ignored. A tombstone is of no kind.
 fn is_ignored(job: &Job, rules: &Rules) -> bool {
     let known = job.known.as_ref().map(|known| &known.entry);
-    let mut entries = known.into_iter().chain([&job.target]);
+    let target = Some(&job.target).filter(|target| !target.is_deleted());
+    let mut entries = known.into_iter().chain(target);
     entries.any(|entry| rules.ignores(&job.path, entry.body == Body::Dir))
 }
 

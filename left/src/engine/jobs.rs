@@ -444,8 +444,9 @@ impl<S: Store> Engine<S> {
 
     /// Whether what a job was at work on has become ignored meanwhile.
     fn is_ignored_after(&self, job: &Job, outcome: &Outcome) -> bool {
-        let is_over = matches!(outcome, Outcome::Done { .. } | Outcome::Removed(_));
-        let entry = match is_over {
+        // A tombstone is of the kind of what it removed.
+        let is_done = matches!(outcome, Outcome::Done { .. });
+        let entry = match is_done {
             true => Some(&job.target),
             false => job.known.as_ref().map(|known| &known.entry),
         };

@@ -91,7 +91,15 @@ impl<S: Store> Engine<S> {
             }
             self.undelay(&path);
             self.not_here.remove(&path);
-            if self.ignores(&path, &theirs) {
+            let known = index.get(&path)?;
+            let busy = self.in_flight.contains_key(&path);
+            // A tombstone is of what was here, which may be of a kind that is not ignored.
+            let is_of_ours = theirs.is_deleted()
+                && (busy
+                    || known.as_ref().is_some_and(|known| {
+                        known.entry.is_deleted() || !self.ignores(&path, &known.entry)
+                    }));
+            if self.ignores(&path, &theirs) && !is_of_ours {
                 if theirs.is_deleted() {
                     forgotten.push(wire);
                 }
@@ -99,8 +107,6 @@ impl<S: Store> Engine<S> {
                 continue;
             }
             removals |= theirs.is_deleted();
-            let known = index.get(&path)?;
-            let busy = self.in_flight.contains_key(&path);
             let was_known = index.was_here(&theirs.version);
             if known.is_none() && theirs.is_deleted() && was_known && !busy && !is_partial {
                 // The tombstone that was forgotten here, on its way since then. Taken

@@ -624,4 +624,15 @@ pub(super) mod once {
         ];
         holds(811557, &steps);
     }
+
+    /// A folder that was deleted on B's peer was taken for the file that is ignored there.
+    #[test]
+    fn a_tombstone_is_of_the_kind_of_what_it_deletes() {
+        let steps = [
+            User(A, Mkdir(2), true),
+            User(A, Rules(10), false),
+            Intrude(A, 19, DeleteTree(2)),
+        ];
+        holds(24066, &steps);
+    }
 }

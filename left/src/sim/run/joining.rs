@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Checked, Run, Violation};
 use crate::engine::Event;
+use crate::ignore::RULES_FILE;
 use crate::index::{Change, Heard, Renewed};
 use crate::pairing::ShareId;
 use crate::path::STATE_DIR;
@@ -65,6 +66,10 @@ impl Run {
             return;
         }
         let [a, b] = self.trees();
+        // What is ignored is no reason to ask.
+        if a.contains_key(RULES_FILE) || b.contains_key(RULES_FILE) {
+            return;
+        }
         let content = |text: &str| {
             // A mode or a time is no content.
             let mut words: Vec<_> = text.split(' ').collect();
