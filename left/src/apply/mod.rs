@@ -512,15 +512,28 @@ fn set_metadata(share: &impl Disk, job: &Job) -> io::Result<Outcome> {
     let Some(known) = job.stamp() else {
         return Ok(Outcome::Changed);
     };
-    let opened = share
-        .open_parent(&job.path)
-        .and_then(|folder| share.open_at(&folder, job.path.name()));
-    let file = match opened {
-        Ok(file) => file,
+    let name = job.path.name();
+    let opened = share.open_parent(&job.path).and_then(|folder| {
+        let before = share.stat_at(&folder, name)?.stamp();
+        match share.open_at(&folder, name) {
+            // Who owns it may give it another mode though it cannot be read.
+            Err(Errno::ACCESS) if (before.ino, before.mode) == (known.ino, known.mode) => {
+                let readable = before.mode & 0o7777 | 0o700;
+                share.set_mode_at(&folder, name, readable)?;
+                Ok((share.open_at(&folder, name)?, before, Some(readable)))
+            }
+            opened => {
+                let file = opened?;
+                let now = file.stat()?.stamp();
+                Ok((file, now, None))
+            }
+        }
+    });
+    let (file, now, readable) = match opened {
+        Ok(opened) => opened,
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Outcome::Changed),
         Err(errno) => return Err(errno.into()),
     };
-    let now = file.stat()?.stamp();
     let same = match job.target.body {
         // What is in a folder moves its times; only its mode is looked at.
         Body::Dir => (now.ino, now.mode) == (known.ino, known.mode),
@@ -530,7 +543,8 @@ fn set_metadata(share: &impl Disk, job: &Job) -> io::Result<Outcome> {
         return Ok(Outcome::Changed);
     }
     // Only what differs, so that nothing is set back that a user sets right now.
-    let mut expected = (now.mode & MODE_MASK, now.mtime);
+    let mode_now = readable.unwrap_or(now.mode) & MODE_MASK;
+    let mut expected = (mode_now, now.mtime);
     if expected.0 != job.target.mode {
         let mode = || Ok(file.stat()?.permissions() & MODE_MASK);
         match set(job.target.mode, |mode| change_mode(&file, mode), mode)? {

@@ -5,13 +5,14 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom, Timespec, Timestamps, UTIME_OMIT,
-    chmodat, copy_file_range, fallocate, fchmod, fstat, fsync, ftruncate, futimens, linkat,
-    mkdirat, openat, readlinkat, renameat, renameat_with, seek, statat, symlinkat, unlinkat,
+    AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom, Timespec, Timestamps,
+    UTIME_OMIT, chmodat, copy_file_range, fallocate, fchmod, fstat, fsync, ftruncate, futimens,
+    linkat, mkdirat, openat, readlinkat, renameat, renameat_with, seek, statat, symlinkat,
+    unlinkat,
 };
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
@@ -182,7 +183,15 @@ impl Disk for Share {
     }
 
     fn set_mode_at(&self, folder: &OwnedFd, name: &[u8], mode: u32) -> Result<(), Errno> {
-        chmodat(folder, name, Mode::from_raw_mode(mode), AtFlags::empty())
+        // By a descriptor that needs no permission to what is opened, so that nothing is
+        // followed, and that an owner who has no permission gets to it.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = openat(folder, name, flags, Mode::empty())?;
+        if opened.stat()?.is_link() {
+            return Err(Errno::OPNOTSUPP);
+        }
+        let named = format!("/proc/self/fd/{}", opened.as_raw_fd());
+        chmodat(CWD, named, Mode::from_raw_mode(mode), AtFlags::empty())
     }
 
     fn make_dir(&self, folder: &OwnedFd, name: &[u8], mode: u32) -> Result<(), Errno> {

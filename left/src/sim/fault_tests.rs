@@ -157,3 +157,33 @@ fn name_case_fold_fs_says_so_and_loses_nothing() {
 fn new_file() -> Entry {
     super::crash_tests::file(&NEW, 2)
 }
+
+/// The peer took all permissions from a folder, and gives them back.
+#[test]
+fn perm_a_folder_that_nobody_may_read_gets_its_mode_back() {
+    let machine = Machine::new(1, Config::default());
+    machine.user().mkdir("d").unwrap();
+    let disk = Arc::new(machine.start().unwrap());
+    let index = Arc::new(open_index(&disk, FRESH).unwrap());
+    look(&disk, &index);
+    for mode in [0, 0o750] {
+        let entry = Entry {
+            body: Body::Dir,
+            mode,
+            ..new_file()
+        };
+        let job = job(&index, "d", entry.clone(), How::SetMetadata);
+        let path = job.path.clone();
+        let outcome = apply(&*disk, &*index, vec![job]).remove(0).1;
+        let Outcome::Done { stamp, .. } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(stamp.mode & 0o7777, mode);
+        let put = crate::index::Change::Put {
+            path,
+            entry,
+            stamp: Some(stamp),
+        };
+        index.commit(&[put]).unwrap();
+    }
+}
