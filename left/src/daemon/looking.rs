@@ -41,7 +41,8 @@ const POLL_REST_FACTOR: u32 = 50;
 const RESTLESS_EVERY: Duration = Duration::from_millis(50);
 const RESTLESS_REST_FACTOR: u32 = 4;
 
-/// At the start, files that are changing right then are waited for this long.
+/// At the start, files that are changing right then are waited for this long after
+/// the first look that found some.
 const RESTLESS_AT_START_MAX: Duration = Duration::from_secs(1);
 
 /// When more has to be looked at again than is remembered one by one, the next
@@ -73,8 +74,9 @@ pub(super) struct Looking {
 
 /// When what is to be done.
 struct Plan {
-    began: Instant,
     scanned: bool,
+    /// A look found files that were changing right then, and is over since then.
+    restless_since: Option<Instant>,
     full_due: Instant,
     /// Marks wait until then.
     marked_after: Instant,
@@ -92,8 +94,8 @@ impl Looking {
     pub(super) fn run(mut self) -> Result<(), DaemonError> {
         let now = Instant::now();
         let mut plan = Plan {
-            began: now,
             scanned: false,
+            restless_since: None,
             full_due: now,
             marked_after: now,
             more: MORE_FIRST,
@@ -194,7 +196,10 @@ impl Looking {
             }
         }
         // What is not read yet would be fetched though it is here.
-        let waits = restless && plan.began.elapsed() < RESTLESS_AT_START_MAX;
+        let waits = restless && {
+            let since = plan.restless_since.get_or_insert_with(Instant::now);
+            since.elapsed() < RESTLESS_AT_START_MAX
+        };
         if !unsure && (plan.scanned || !waits) {
             plan.scanned = true;
             if self.inputs.send(Input::Event(Event::Scanned)).is_err() {

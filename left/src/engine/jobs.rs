@@ -370,8 +370,10 @@ impl<S: Store> Engine<S> {
                         entry,
                         stamp: None,
                     });
-                    doom_if_theirs(&mut changes, &job.path, &job.theirs);
+                    // Not if the peer, who listed it, has lost its index since then: it
+                    // may not know of the tombstone, and has to hear of it.
                     if index.want(&job.path)?.as_ref() == Some(&job.theirs) {
+                        doom_if_theirs(&mut changes, &job.path, &job.theirs);
                         changes.push(Change::Unwant {
                             path: job.path.clone(),
                         });

@@ -163,7 +163,7 @@ impl<S: Store> Engine<S> {
         index.commit(&changes)?;
         self.drop_tombstones(acknowledged_upto)?;
         let message = Message::Ack { upto, forgotten };
-        self.actions.push(Action::Say { session, message });
+        self.acks.push((session, message));
         self.unlisted = true;
         self.look_at_all_wants();
         // Some may be gone, because the peer has put something back.

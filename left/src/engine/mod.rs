@@ -91,6 +91,10 @@ pub struct Engine<S> {
     /// Of the current step.
     now: Instant,
     actions: Vec<Action>,
+    /// Said after what is listed in the same step. A tombstone that is told back is
+    /// heard before the acknowledgement lets go of the one it belongs to; the other way
+    /// around it would be news to whoever has just forgotten it, and go to and fro.
+    acks: Vec<(u64, Message)>,
     session: Option<Session>,
     /// A newer session that waits for the end of the old one.
     next_session: Option<Session>,
@@ -145,6 +149,7 @@ impl<S: Store> Engine<S> {
             store,
             now,
             actions: Vec::new(),
+            acks: Vec::new(),
             session: None,
             next_session: None,
             scanned: false,
@@ -202,8 +207,22 @@ impl<S: Store> Engine<S> {
         self.forget_delays();
         self.make_room();
         self.list()?;
+        self.say_acks();
         self.tell_doing()?;
         Ok(std::mem::take(&mut self.actions))
+    }
+
+    fn say_acks(&mut self) {
+        let sessions = [&self.session, &self.next_session];
+        let is_there = |id: u64| {
+            sessions
+                .iter()
+                .any(|known| known.as_ref().is_some_and(|known| known.id == id))
+        };
+        self.actions
+            .extend(self.acks.drain(..).filter_map(|(session, message)| {
+                is_there(session).then_some(Action::Say { session, message })
+            }));
     }
 
     fn take(&mut self, event: Event) -> Result<(), IndexError> {

@@ -635,4 +635,35 @@ pub(super) mod once {
         ];
         holds(24066, &steps);
     }
+
+    /// Of which nobody knew any more once an index was lost: told to and fro for ever.
+    #[test]
+    fn a_tombstone_that_nobody_knows_comes_to_rest() {
+        let steps = [
+            User(A, Mkdir(7), true),
+            Scan(A),
+            Scan(B),
+            Deliver(B, 2),
+            User(A, Rename(7, 0), true),
+            Apply(B),
+            Scan(A),
+            Deliver(B, 3),
+            LoseIndex(A),
+        ];
+        holds(60886, &steps);
+    }
+
+    /// The first look took more than a second, and was over though a file was not read
+    /// yet, because nothing could be told from its times.
+    #[test]
+    fn join_two_full_shares_waits_for_files_that_seem_to_be_written() {
+        let steps = [
+            AskAbove(0),
+            User(B, Write(7, 760), true),
+            ClockBack(B, 5724),
+            User(A, Write(7, 1149), true),
+            LoseIndex(B),
+        ];
+        holds(5180, &steps);
+    }
 }

@@ -42,7 +42,8 @@ pub(crate) struct Process {
     pub(crate) session: Option<u64>,
     /// It has hung up.
     pub(crate) hung_up: bool,
-    born: Instant,
+    /// A look found files that were changing right then, and is over since then.
+    restless_since: Option<Instant>,
     /// It wants to look at the share soon.
     look_again: bool,
     /// It has to begin again.
@@ -71,8 +72,7 @@ impl Process {
             reporter.clone(),
             Arc::new(AtomicBool::new(false)),
         );
-        let born = disk.now();
-        let engine = Engine::new(index.clone(), born);
+        let engine = Engine::new(index.clone(), disk.now());
         Ok(Self {
             disk,
             index,
@@ -85,7 +85,7 @@ impl Process {
             outbox: Vec::new(),
             session: None,
             hung_up: false,
-            born,
+            restless_since: None,
             look_again: false,
             is_over: false,
             held: None,
@@ -143,9 +143,13 @@ impl Process {
             Ok(())
         })?;
         let restless = matches!(end, ScanEnd::Complete { restless: true, .. });
-        let age = self.disk.now().saturating_duration_since(self.born);
+        let now = self.disk.now();
+        let waits = restless && {
+            let since = *self.restless_since.get_or_insert(now);
+            now.saturating_duration_since(since) < Duration::from_secs(1)
+        };
         let unsure = self.scanner.take_again().unsure;
-        if !unsure && (!restless || age >= Duration::from_secs(1)) {
+        if !unsure && (self.has_looked || !waits) {
             events.push(Event::Scanned);
             self.has_looked = true;
         }
