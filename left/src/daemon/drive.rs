@@ -95,8 +95,12 @@ struct Ways {
 }
 
 /// Works until it is told to stop; an error means that the index failed, or is to
-/// be opened anew.
-pub(super) fn drive(hands: &Hands, inputs: &Receiver<Input>) -> Result<(), DaemonError> {
+/// be opened anew. Of `observed` one is taken for each batch of observations.
+pub(super) fn drive(
+    hands: &Hands,
+    inputs: &Receiver<Input>,
+    observed: &Receiver<()>,
+) -> Result<(), DaemonError> {
     let mut engine = Engine::new(hands.index.clone(), Instant::now());
     let mut waiting = Waiting::default();
     let mut stuck = Vec::new();
@@ -126,7 +130,11 @@ pub(super) fn drive(hands: &Hands, inputs: &Receiver<Input>) -> Result<(), Daemo
             };
             events.push(event);
         }
-        for action in engine.step(Instant::now(), events)? {
+        let is_observed = |event: &&Event| matches!(event, Event::Observed(_));
+        let batches = events.iter().filter(is_observed).count();
+        let actions = engine.step(Instant::now(), events)?;
+        observed.try_iter().take(batches).for_each(drop);
+        for action in actions {
             if matches!(action, Action::BeginAgain) {
                 return Err(DaemonError::ToBeginAgain);
             }

@@ -70,6 +70,8 @@ pub(super) struct Looking {
     /// The watcher's, for when there is something to do.
     pub(super) woken: Receiver<()>,
     pub(super) inputs: SyncSender<Input>,
+    /// One for each batch of observations that the engine has not taken yet.
+    pub(super) observing: SyncSender<()>,
 }
 
 /// When what is to be done.
@@ -148,7 +150,7 @@ impl Looking {
         marks: &[Mark],
     ) -> Result<Result<(), Ended>, DaemonError> {
         let mut told = false;
-        let mut tell = sink(&self.inputs);
+        let mut tell = sink(&self.inputs, &self.observing);
         let mut sink = |observations| {
             told = true;
             tell(observations)
@@ -179,7 +181,9 @@ impl Looking {
                 Err(trouble) => self.stop_watching(plan, trouble),
             }
         }
-        let end = self.scanner.scan(&mut sink(&self.inputs))?;
+        let end = self
+            .scanner
+            .scan(&mut sink(&self.inputs, &self.observing))?;
         let ScanEnd::Complete { restless, walked } = end else {
             return Ok(Err(Ended));
         };
@@ -283,8 +287,13 @@ impl Looking {
     }
 }
 
-fn sink(inputs: &SyncSender<Input>) -> impl FnMut(Vec<Observation>) -> Result<(), ()> {
+/// Hands observations to the engine, and waits while it has many to take.
+fn sink(
+    inputs: &SyncSender<Input>,
+    observing: &SyncSender<()>,
+) -> impl FnMut(Vec<Observation>) -> Result<(), ()> {
     |observations| {
+        observing.send(()).map_err(|_| ())?;
         let observed = Input::Event(Event::Observed(observations));
         inputs.send(observed).map_err(|_| ())
     }

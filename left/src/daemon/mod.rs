@@ -57,6 +57,10 @@ const GRACE: Duration = Duration::from_millis(1500);
 /// Inputs waiting for the engine.
 const INPUTS_MAX: usize = 1024;
 
+/// Batches of observations among them, each of up to 512: what the scanner sees must not
+/// pile up in memory while a slow disk holds up the engine.
+const OBSERVED_MAX: usize = 8;
+
 /// Jobs waiting for the applier or copier; more than the engine ever has on their way.
 const JOBS_MAX: usize = 1024;
 
@@ -259,6 +263,7 @@ impl Daemon {
         let stop = Arc::new(AtomicBool::new(false));
         let lists = Arc::new(ListCache::default());
         let (inputs, inputs_end) = sync_channel(INPUTS_MAX);
+        let (observing, observed) = sync_channel(OBSERVED_MAX);
         let (jobs, jobs_end) = sync_channel(JOBS_MAX);
         let (copies, copies_end) = sync_channel(JOBS_MAX);
         let (wake, woken) = sync_channel(1);
@@ -280,7 +285,7 @@ impl Daemon {
         };
         let fail_engine = fail.clone();
         workers.push(spawn("engine", move || {
-            if let Err(error) = drive(&hands, &inputs_end) {
+            if let Err(error) = drive(&hands, &inputs_end, &observed) {
                 fail_engine.with(error);
             }
         })?);
@@ -312,6 +317,7 @@ impl Daemon {
             stop: stop.clone(),
             woken,
             inputs: inputs.clone(),
+            observing,
         };
         workers.push(spawn("scanner", move || {
             if let Err(error) = looking.run() {
