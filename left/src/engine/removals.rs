@@ -164,6 +164,14 @@ impl<S: Store> Engine<S> {
 
     /// What the index knows below a folder.
     pub(super) fn inside(&self, folder: &RelPath) -> Result<Inside, IndexError> {
+        // What is being taken out of the trash is put in place even if nobody wants it
+        // any more, and would make the folder anew.
+        let is_copied = |(path, stage): (&RelPath, &Stage)| {
+            matches!(stage, Stage::Copying(_)) && path.is_below(folder)
+        };
+        if self.in_flight.iter().any(is_copied) {
+            return Ok(Inside::OnItsWay);
+        }
         let mut found = Inside::Nothing;
         let mut cursor = folder.clone();
         loop {

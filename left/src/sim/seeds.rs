@@ -666,4 +666,34 @@ pub(super) mod once {
         ];
         holds(5180, &steps);
     }
+
+    /// A content was being taken out of the trash into a folder that was deleted meanwhile:
+    /// it made the folder anew, beside the file that had its name by then.
+    #[test]
+    fn a_folder_is_not_deleted_before_what_is_on_its_way_into_it() {
+        let steps = [
+            User(A, Mkdir(2), false),
+            User(A, Write(5, 17), true),
+            Scan(B),
+            User(A, Rename(2, 7), true),
+            Wait(60),
+            Scan(A),
+            User(A, Symlink(0), false),
+            Deliver(B, 1),
+            Fetch(B, 1),
+            Apply(B),
+            User(A, Rename(7, 2), true),
+            User(A, Swap(2, 0), false),
+            Scan(A),
+            Deliver(B, 1),
+            User(A, Save(1, 1473), false),
+            Cut,
+            Apply(B),
+            User(A, Swap(0, 1), true),
+            User(A, Delete(0), true),
+            Scan(A),
+            User(A, Write(0, 611), true),
+        ];
+        holds(308, &steps);
+    }
 }
